@@ -1,0 +1,46 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { test } from 'node:test';
+import { Counter, createRegistry, serveMetrics } from './metrics.js';
+
+test('/metrics serves the registry and nothing else, on a free port', async () => {
+  const registry = createRegistry();
+  new Counter({ name: 'rings_total', help: 'Growth rings.', registers: [registry] }).inc(3);
+  const endpoint = await serveMetrics(registry, 0, '127.0.0.1');
+  const url = `http://127.0.0.1:${endpoint.port}`;
+  const page = await fetch(`${url}/metrics?x=1`);
+  assert.match(page.headers.get('content-type') ?? '', /text\/plain; version=/);
+  const text = await page.text();
+  assert.match(text, /^rings_total 3$/m);
+  assert.match(text, /^process_resident_memory_bytes \d+/m);
+  assert.equal((await fetch(url)).status, 404);
+  assert.equal((await fetch(`${url}/metrics`, { method: 'POST' })).status, 405);
+  await assert.rejects(serveMetrics(registry, endpoint.port, '127.0.0.1'), {
+    code: 'UNAVAILABLE',
+    message: /metrics port \d+/,
+  });
+  await endpoint.close();
+  await assert.rejects(fetch(`${url}/metrics`));
+});
+
+test('two registries count for themselves', async () => {
+  const [first, second] = [createRegistry(), createRegistry()];
+  new Counter({ name: 'rings_total', help: 'Growth rings.', registers: [first] }).inc();
+  assert.doesNotMatch(await second.metrics(), /rings_total/);
+});
+
+test('the log is JSON on stderr, stdout stays empty, and the line before an exit is not lost', () => {
+  const module = JSON.stringify(new URL('./log.js', import.meta.url).href);
+  const script = `const { createLogger } = await import(${module});
+    const log = createLogger('oak', 'info');
+    log.debug('unseen'); log.info({ port: 1 }, 'up'); process.exit(3);`;
+  const { status, stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', script], {
+    encoding: 'utf8',
+  });
+  assert.equal(status, 3);
+  assert.equal(stdout, '');
+  const lines = stderr.trim().split('\n');
+  assert.equal(lines.length, 1);
+  const line = JSON.parse(lines[0] ?? '') as Record<string, unknown>;
+  assert.deepEqual([line['name'], line['level'], line['msg'], line['port']], ['oak', 'info', 'up', 1]);
+});
