@@ -1,0 +1,136 @@
+import { invalid } from '../../libs/errors/error.js';
+import type { ImagePreprocessing } from '../../libs/models/preprocessing.js';
+import type { TensorValue } from '../../libs/runtime/tensor.js';
+import type { ModelInferRequest } from '../../proto/gen/open_inference_grpc.js';
+import { type BudgetPolicy, budgetParameter, budgetTensor } from './budget.js';
+import { BUDGET, IMAGE, PIXELS, type ServedVersion } from './served-version.js';
+import { decodeInput, toTensorValue, type WireTensor } from './tensor-codec.js';
+
+/** What a request comes to for the session. */
+export interface Feeds {
+  readonly tensors: Record<string, TensorValue>;
+  readonly batch: number;
+  /** Nats of each sample; undefined where the version has no such input. */
+  readonly budget: Float32Array | undefined;
+}
+
+/** What feeds are made with. */
+export interface FeedMaker {
+  readonly maxBatch: number;
+  readonly budgets: BudgetPolicy;
+  preprocess(
+    bytes: Uint8Array,
+    preprocessing: ImagePreprocessing,
+    name: string,
+    signal: AbortSignal,
+  ): Promise<Float32Array>;
+}
+
+/**
+ * Checks a request's inputs and makes the session's feeds of them: raw or typed contents decoded, encoded images preprocessed, the
+ * budget filled in. All that is cheap is checked before the first image is decoded.
+ * Throws INVALID_ARGUMENT naming the input.
+ */
+export async function makeFeeds(
+  maker: FeedMaker,
+  served: ServedVersion,
+  request: ModelInferRequest,
+  signal: AbortSignal,
+): Promise<Feeds> {
+  const inputs = decodeInputs(request);
+  checkNames(inputs, served);
+  const batch = batchOf(inputs, maker.maxBatch);
+  const budget = budgetsOf(maker, served, request, inputs.get(BUDGET), batch);
+  const tensors: Record<string, TensorValue> = {};
+  for (const [name, input] of inputs) if (name !== IMAGE && name !== BUDGET) tensors[name] = toTensorValue(input);
+  const images = inputs.get(IMAGE);
+  if (images) tensors[PIXELS] = await pixelsOf(maker, served, images, signal);
+  if (budget) tensors[BUDGET] = { type: 'float32', dims: [batch, 1], data: budget };
+  return { tensors, batch, budget };
+}
+
+function decodeInputs({ inputs, rawInputContents }: ModelInferRequest): Map<string, WireTensor> {
+  if (rawInputContents.length > 0) {
+    if (rawInputContents.length !== inputs.length) {
+      throw invalid(
+        `raw_input_contents: ${rawInputContents.length} of them, expected one for each of the ${inputs.length} inputs`,
+      );
+    }
+    const both = inputs.find(({ contents }) => contents !== undefined);
+    if (both) throw invalid(`input ${both.name}: contents beside raw_input_contents, expected one or the other`);
+  }
+  const tensors = new Map<string, WireTensor>();
+  for (const [index, input] of inputs.entries()) {
+    if (tensors.has(input.name)) throw invalid(`input ${input.name}: given twice`);
+    tensors.set(input.name, decodeInput(input, rawInputContents[index]));
+  }
+  return tensors;
+}
+
+function checkNames(inputs: ReadonlyMap<string, WireTensor>, served: ServedVersion): void {
+  const names = served.inputs.map(({ name }) => name);
+  const images = served.takes(PIXELS);
+  for (const name of inputs.keys()) {
+    if (names.includes(name) || (images && name === IMAGE)) continue;
+    const expected = images ? [...names, IMAGE] : names;
+    throw invalid(`unknown input ${JSON.stringify(name.slice(0, 140))}, expected ${expected.join(', ')}`);
+  }
+  for (const name of names) {
+    if (inputs.has(name) || name === BUDGET) continue;
+    if (name !== PIXELS) throw invalid(`input ${name} is missing`);
+    if (!inputs.has(IMAGE)) throw invalid(`one of the inputs ${PIXELS} and ${IMAGE} is missing`);
+  }
+  if (inputs.has(PIXELS) && inputs.has(IMAGE))
+    throw invalid(`inputs ${PIXELS} and ${IMAGE}: expected one of them, not both`);
+}
+
+/** The first dimension of the main input, which is the batch. */
+function batchOf(inputs: ReadonlyMap<string, WireTensor>, maxBatch: number): number {
+  const main = inputs.get(PIXELS) ?? inputs.get(IMAGE) ?? [...inputs.values()].find(({ name }) => name !== BUDGET);
+  const batch = main?.dims[0] ?? 1;
+  if (main && main.dims.length > 0 && (batch < 1 || batch > maxBatch)) {
+    throw invalid(`input ${main.name}: batch of ${batch} samples, expected 1 to ${maxBatch}`);
+  }
+  return batch;
+}
+
+/** The tensor wins over the parameter, and that over the policy's default. */
+function budgetsOf(
+  maker: FeedMaker,
+  served: ServedVersion,
+  request: ModelInferRequest,
+  tensor: WireTensor | undefined,
+  batch: number,
+): Float32Array | undefined {
+  // Checked for every version: that one without the input keeps all tokens fits any budget, but not a wrong one.
+  const parameter = budgetParameter(request.parameters);
+  if (!served.takes(BUDGET)) return undefined;
+  if (tensor) return budgetTensor(tensor, batch);
+  return new Float32Array(batch).fill(parameter ?? maker.budgets.budgetOf(served));
+}
+
+async function pixelsOf(
+  { preprocess }: FeedMaker,
+  { manifest }: ServedVersion,
+  { datatype, dims, data }: WireTensor,
+  signal: AbortSignal,
+): Promise<TensorValue> {
+  if (datatype !== 'BYTES') throw invalid(`input ${IMAGE}: datatype ${datatype}, expected BYTES`);
+  const [batch = 0] = dims;
+  if (dims.length !== 2 || dims[1] !== 1)
+    throw invalid(`input ${IMAGE}: shape [${dims.join(', ')}], expected [batch, 1]`);
+  const { channels, height, width } = manifest.input;
+  const size = channels * height * width;
+  const pixels = new Float32Array(batch * size);
+  const encoded = data as readonly Uint8Array[];
+  await Promise.all(
+    encoded.map(async (bytes, index) => {
+      const image = await preprocess(bytes, manifest.preprocessing, `image ${index} of the request`, signal);
+      if (image.length !== size) {
+        throw invalid(`image ${index} of the request: ${image.length} values once preprocessed, expected ${size}`);
+      }
+      pixels.set(image, index * size);
+    }),
+  );
+  return { type: 'float32', dims: [batch, channels, height, width], data: pixels };
+}

@@ -1,0 +1,101 @@
+import { join } from 'node:path';
+import type { Runtime, Session } from '../../libs/runtime/runtime.js';
+import type { TensorInfo } from '../../libs/runtime/tensor.js';
+import type { Manifest } from '../../libs/store/manifest.js';
+import type { Repository } from '../../libs/store/repository.js';
+import type { VersionEntry } from '../../libs/store/snapshot.js';
+import { FifoScheduler, type Scheduler } from './scheduler.js';
+import { HeartwoodError } from '../../libs/errors/error.js';
+
+/** The name of the input for preprocessed pixels, [B, C, H, W]; it may come as encoded files instead, as `image`. */
+export const PIXELS = 'pixel_values';
+export const IMAGE = 'image';
+/** Nats per sample, [B, 1]. */
+export const BUDGET = 'budget';
+/** Tokens that each stage kept, [B, stages]. */
+export const TOKENS_KEPT = 'tokens_kept';
+
+/** A loaded version. Requests hold it while they are worked on; it is disposed when it is retired and the last one has ended. */
+export class ServedVersion {
+  #active = 0;
+  #idle: (() => void) | undefined;
+
+  constructor(
+    readonly manifest: Manifest,
+    readonly scheduler: Scheduler,
+    private readonly session: Session,
+  ) {}
+
+  get model(): string {
+    return this.manifest.model;
+  }
+
+  get version(): number {
+    return this.manifest.version;
+  }
+
+  get inputs(): readonly TensorInfo[] {
+    return this.session.inputs;
+  }
+
+  get outputs(): readonly TensorInfo[] {
+    return this.session.outputs;
+  }
+
+  takes(input: string): boolean {
+    return this.session.inputs.some(({ name }) => name === input);
+  }
+
+  answers(output: string): boolean {
+    return this.session.outputs.some(({ name }) => name === output);
+  }
+
+  /** Runs `work` and keeps the version loaded until it has settled. */
+  async hold<T>(work: () => Promise<T>): Promise<T> {
+    this.#active++;
+    try {
+      return await work();
+    } finally {
+      this.#active--;
+      if (this.#active === 0) this.#idle?.();
+    }
+  }
+
+  /** Waits for the requests that hold the version, then frees its session. */
+  async retire(): Promise<void> {
+    if (this.#active > 0) await new Promise<void>((resolve) => (this.#idle = resolve));
+    await this.session.dispose();
+  }
+}
+
+/**
+ * Loads a version after checking its digests: the runtime never sees a file that is not what was published.
+ * Throws FAILED_PRECONDITION naming the file that differs, INVALID_ARGUMENT when the runtime cannot load the model or it does not
+ * fit its manifest.
+ */
+export async function loadVersion(
+  repository: Repository,
+  runtime: Runtime,
+  entry: VersionEntry,
+  signal?: AbortSignal,
+): Promise<ServedVersion> {
+  const manifest = await repository.verify(entry.manifest.model, entry.version, signal);
+  const session = await runtime.load(join(entry.directory, 'model.onnx'));
+  const served = new ServedVersion(manifest, new FifoScheduler(session), session);
+  const mismatch = manifestMismatch(served);
+  if (mismatch === undefined) return served;
+  await session.dispose();
+  throw new HeartwoodError('INVALID_ARGUMENT', `${join(entry.directory, 'heartwood.json')}: ${mismatch}`);
+}
+
+/** What the manifest promises and the graph does not hold, if anything. */
+function manifestMismatch(served: ServedVersion): string | undefined {
+  const { budget, tokens } = served.manifest;
+  if ((budget !== null) !== served.takes(BUDGET)) {
+    return `budget is ${budget ? 'given' : 'null'}, but model.onnx has ${served.takes(BUDGET) ? 'an' : 'no'} input ${BUDGET}`;
+  }
+  if (tokens.stages.length > 0 && !served.answers(TOKENS_KEPT)) {
+    return `tokens.stages has ${tokens.stages.length} stages, but model.onnx has no output ${TOKENS_KEPT}`;
+  }
+  return undefined;
+}

@@ -1,0 +1,131 @@
+import { createRequire } from 'node:module';
+import { createServer } from 'nice-grpc';
+import { HeartwoodError, messageOf } from '../../libs/errors/error.js';
+import { createRuntime } from '../../libs/runtime/runtime.js';
+import { openRepository } from '../../libs/store/repository.js';
+import { createLogger, type Logger } from '../../libs/telemetry/log.js';
+import { createRegistry, serveMetrics } from '../../libs/telemetry/metrics.js';
+import { ServingServiceDefinition } from '../../proto/gen/heartwood/serving/v1/serving.js';
+import { GRPCInferenceServiceDefinition } from '../../proto/gen/open_inference_grpc.js';
+import { errorMapping } from '../grpc-errors.js';
+import { manifestBudget } from './budget.js';
+import { Catalog } from './catalog.js';
+import { ImagePool } from './image-pool.js';
+import { Inference } from './inference.js';
+import { openInference } from './open-inference.js';
+import { type ServerOptions, settingsOf } from './options.js';
+import { loadVersion } from './served-version.js';
+import { ServerMetrics } from './server-metrics.js';
+import { serving } from './serving.js';
+
+export interface RunningServer {
+  readonly grpcPort: number;
+  readonly metricsPort: number;
+  /** Takes no more requests, answers those under way (for `drainMs` at most), frees the sessions and the ports. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Starts a server: opens its ports, looks at the repository once, and resolves when what is there is loaded; then the log has a line
+ * with `"event":"ready"`, `grpcPort` and `metricsPort`. From then on it keeps in step with the repository by polling.
+ * Throws NOT_FOUND (no repository), INVALID_ARGUMENT (an option), UNAVAILABLE (a port that is taken).
+ */
+export async function startServer(options: ServerOptions, logger?: Logger): Promise<RunningServer> {
+  const settings = settingsOf(options);
+  const log = logger ?? createLogger('heartwood-server', settings.logLevel);
+  const repository = await openRepository(settings.repository);
+  const runtime = createRuntime({
+    workers: settings.workers,
+    ...(settings.threads ? { threads: settings.threads } : {}),
+  });
+  const images = new ImagePool(settings.imageWorkers);
+  const registry = createRegistry();
+  const metrics = new ServerMetrics(registry, manifestBudget);
+  const catalog = new Catalog(
+    repository,
+    (entry, signal) => loadVersion(repository, runtime, entry, signal),
+    metrics,
+    log,
+  );
+  const maker = {
+    maxBatch: settings.maxBatch,
+    budgets: manifestBudget,
+    preprocess: images.preprocess.bind(images),
+  };
+  const inference = new Inference(catalog, maker, [metrics]);
+  const stopping = new AbortController();
+  let ready = false;
+  const report = (error: unknown, method: string): void =>
+    log.error({ method, err: error }, 'a call failed by a defect of ours');
+
+  const server = createServer({
+    'grpc.max_receive_message_length': settings.maxMessageBytes,
+    'grpc.max_send_message_length': settings.maxMessageBytes,
+  }).use(errorMapping(report));
+  server.add(
+    GRPCInferenceServiceDefinition,
+    openInference({
+      catalog,
+      inference,
+      version: packageVersion(),
+      streamWindow: settings.streamWindow,
+      ready: () => ready && !stopping.signal.aborted,
+      stopping: stopping.signal,
+      report,
+    }),
+  );
+  server.add(ServingServiceDefinition, serving(catalog, repository));
+
+  const endpoint = await serveMetrics(registry, settings.metricsPort, settings.host);
+  let grpcPort: number;
+  try {
+    grpcPort = await server.listen(`${settings.host}:${settings.port}`);
+  } catch (cause) {
+    await endpoint.close();
+    throw new HeartwoodError('UNAVAILABLE', `gRPC port ${settings.port}: ${messageOf(cause)}`, { cause });
+  }
+  await catalog.sync();
+  catalog.start(settings.pollMs);
+  ready = true;
+  log.info({ event: 'ready', grpcPort, metricsPort: endpoint.port, repository: repository.directory }, 'serving');
+
+  const stop = async (): Promise<void> => {
+    log.info({ event: 'stopping' }, 'stopping');
+    stopping.abort();
+    const late = setTimeout(() => {
+      log.warn({ drainMs: settings.drainMs }, 'requests are still under way, cutting them off');
+      server.forceShutdown();
+    }, settings.drainMs);
+    await server.shutdown();
+    clearTimeout(late);
+    await catalog.stop();
+    await Promise.all([runtime.close(), images.close(), endpoint.close()]);
+    log.info({ event: 'stopped' }, 'stopped');
+  };
+  let stopped: Promise<void> | undefined;
+  return { grpcPort, metricsPort: endpoint.port, stop: () => (stopped ??= stop()) };
+}
+
+/** Runs a server until the process is told to end (SIGTERM, SIGINT), then stops it; a second signal ends the process at once. */
+export async function serveUntilSignal(options: ServerOptions): Promise<void> {
+  const told = new Promise<void>((resolve) => {
+    process.once('SIGTERM', () => resolve());
+    process.once('SIGINT', () => resolve());
+  });
+  const server = await startServer(options);
+  await told;
+  await server.stop();
+}
+
+/** From the package.json above this file, wherever it was compiled to. */
+function packageVersion(): string {
+  const require = createRequire(import.meta.url);
+  for (const path of ['../../package.json', '../../../package.json']) {
+    try {
+      return (require(path) as { version: string }).version;
+    } catch {
+      continue;
+    }
+  }
+  return 'unknown';
+}
