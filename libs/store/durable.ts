@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { open, readdir, rename, rm } from 'node:fs/promises';
+import { access, open, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 
 /** Flushes a file or folder to the disk. A folder must be flushed for a name in it to survive a power cut. */
@@ -48,4 +48,12 @@ export async function digestFile(path: string, signal?: AbortSignal): Promise<st
   for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20, ...(signal ? { signal } : {}) }))
     hash.update(chunk as Buffer);
   return hash.digest('hex');
+}
+
+/** Whether something has this path. */
+export async function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
 }

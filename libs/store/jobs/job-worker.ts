@@ -1,0 +1,176 @@
+import { mkdir, readdir, rm } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import { type ErrorCode, HeartwoodError, messageOf } from '../../errors/error.js';
+import type { CheckpointStore } from './checkpoints.js';
+import type { JobRecord } from './job.js';
+import type { JobQueue } from './job-queue.js';
+import { type CompletedStage, type JobContext, JobRun } from './job-run.js';
+import type { JobStore } from './job-store.js';
+
+export interface JobWorkerOptions {
+  store: JobStore;
+  queue: JobQueue;
+  checkpoints: CheckpointStore;
+  /** The work itself; its result must be JSON. */
+  work: (request: unknown, context: JobContext) => Promise<unknown>;
+  /** Folder of the jobs' own folders. */
+  directory: string;
+  /** No other process works on these jobs: what is running when this one starts was left by a dead one. */
+  alone: boolean;
+  leaseMs: number;
+  /** How often a job's progress is written and its cancellation noticed. */
+  heartbeatMs: number;
+  /** How often to look for messages and dead workers when nothing says that there are any. */
+  pollMs: number;
+  maxDeaths: number;
+  onChange?: (job: string) => void;
+  onStage?: (stage: CompletedStage) => void;
+  onWarning?: (message: string, error: unknown) => void;
+}
+
+/** Takes jobs one after the other and runs them to their end, in this process. */
+export class JobWorker {
+  readonly #name = `${hostname()}-${process.pid}-${randomBytes(4).toString('hex')}`;
+  readonly #stopping = new AbortController();
+  #current: JobRun | undefined;
+  #loop: Promise<void> | undefined;
+  #wake: (() => void) | undefined;
+  #woken = false;
+
+  constructor(private readonly options: JobWorkerOptions) {}
+
+  /** Takes up what dead workers left, then whatever is queued, until {@link stop}. */
+  async start(): Promise<void> {
+    const { store, alone, maxDeaths } = this.options;
+    await store.reclaim({ all: alone, maxDeaths });
+    await store.announceQueued();
+    await this.#sweep();
+    this.#loop = this.#run();
+  }
+
+  /** Looks for messages at once; to be called when this process queued a job. */
+  wake(): void {
+    this.#woken = true;
+    this.#wake?.();
+  }
+
+  /** Stops a job at once if it is the one that this worker runs; the database must already say that it is cancelled. */
+  cancelled(job: string): void {
+    if (this.#current?.job.id === job) this.#current.stop('cancelled');
+  }
+
+  /** Takes no more jobs; the one in hand is told to stop and given back, to go on from its last checkpoint. */
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    this.#current?.stop('shutdown');
+    this.wake();
+    await this.#loop;
+  }
+
+  async #run(): Promise<void> {
+    const { queue, store, maxDeaths, pollMs } = this.options;
+    let looked = performance.now();
+    while (!this.#stopping.signal.aborted) {
+      try {
+        this.#woken = false;
+        if (performance.now() - looked > pollMs && !this.options.alone) {
+          looked = performance.now();
+          await store.reclaim({ all: false, maxDeaths });
+        }
+        const message = await queue.fetch();
+        if (message) {
+          const job = await store.claim(message.job, this.#name);
+          await message.acknowledge();
+          if (job) await this.#execute(job);
+          continue;
+        }
+      } catch (error) {
+        this.options.onWarning?.('jobs could not be looked for', error);
+      }
+      await this.#rest();
+    }
+  }
+
+  /** Waits for {@link wake} or the time of the next look. */
+  async #rest(): Promise<void> {
+    if (this.#woken || this.#stopping.signal.aborted) return;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, this.options.pollMs);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+    this.#wake = undefined;
+  }
+
+  async #execute(job: JobRecord): Promise<void> {
+    const { store, checkpoints, directory, leaseMs, heartbeatMs } = this.options;
+    const workDirectory = join(directory, job.id, 'work');
+    const run = new JobRun(job, {
+      store,
+      checkpoints,
+      worker: this.#name,
+      workDirectory,
+      heartbeatMs,
+      leaseMs,
+      onChange: (id) => this.options.onChange?.(id),
+      onStage: (stage) => this.options.onStage?.(stage),
+      onWarning: (message, error) => this.options.onWarning?.(message, error),
+    });
+    this.#current = run;
+    if (this.#stopping.signal.aborted) run.stop('shutdown');
+    this.options.onChange?.(job.id);
+    try {
+      await mkdir(workDirectory, { recursive: true });
+      const outcome = await this.options.work(job.request, run.context()).then(
+        (result) => ({ result }),
+        (error: unknown) => ({ error }),
+      );
+      await run.close();
+      await this.#settle(run, outcome);
+    } finally {
+      await run.close();
+      this.#current = undefined;
+      this.options.onChange?.(job.id);
+    }
+  }
+
+  /** Writes down how a run ended. When that fails, the lease runs out and the job is gone on with from its last checkpoint. */
+  async #settle(run: JobRun, outcome: { result: unknown } | { error: unknown }): Promise<void> {
+    const { store, onWarning } = this.options;
+    const { id } = run.job;
+    let ended = run.stopped === 'cancelled';
+    if ('result' in outcome) {
+      ended = (await store.succeed(id, this.#name, run.stages, outcome.result)) || ended;
+    } else if (run.stopped === 'shutdown') {
+      await store.release(id, this.#name, run.stages);
+    } else if (run.storageFailed) {
+      onWarning?.(`job ${id} stopped: its progress could not be kept`, outcome.error);
+      await store.release(id, this.#name, run.stages);
+    } else if (!run.stopped) {
+      const error = describeFailure(outcome.error);
+      onWarning?.(`job ${id} failed: ${error.message}`, outcome.error);
+      ended = await store.fail(id, this.#name, run.stages, error);
+    }
+    if (ended) await this.#forget(id);
+  }
+
+  async #forget(id: string): Promise<void> {
+    await this.options.checkpoints.clear(id);
+    await rm(join(this.options.directory, id), { recursive: true, force: true });
+  }
+
+  /** Deletes what is left of jobs that have ended while nobody was there to delete it. */
+  async #sweep(): Promise<void> {
+    await mkdir(this.options.directory, { recursive: true });
+    for (const id of await this.options.store.ended(await readdir(this.options.directory))) await this.#forget(id);
+  }
+}
+
+function describeFailure(error: unknown): { code: ErrorCode; message: string } {
+  const code = error instanceof HeartwoodError ? error.code : 'INTERNAL';
+  return { code, message: messageOf(error).replace(/\s*[\r\n]+\s*/g, ' ') };
+}
