@@ -58,7 +58,7 @@ const attributes: fc.Arbitrary<Attribute> = fc
     fc.record({ kind: fc.constant('tensor' as const), value: tensors }),
   )
   // Records of fast-check may have no prototype, which deepEqual minds.
-  .map((attribute) => ({ ...attribute }) as Attribute);
+  .map((attribute) => ({ ...attribute }));
 
 const shapes = fc.array(fc.oneof(fc.nat(9), fc.constantFrom('B', 'T')), { maxLength: 4 });
 
