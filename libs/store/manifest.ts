@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
 import { invalid, HeartwoodError, messageOf } from '../errors/error.js';
+import { type ImagePreprocessing, imagePreprocessingSchema } from '../models/preprocessing.js';
 
 /** Name of the file that stands beside model.onnx in every version and says what that version is. */
 export const MANIFEST_FILE = 'heartwood.json';
@@ -13,18 +14,6 @@ const fileName = z
   .string()
   .regex(/^[A-Za-z0-9_][A-Za-z0-9._-]*$/, 'expected a plain file name')
   .refine((name) => name !== MANIFEST_FILE, `expected any file but ${MANIFEST_FILE} itself`);
-
-const side = z.object({ height: positive, width: positive });
-const imagePreprocessingSchema = z.object({
-  size: side,
-  resample: z.enum(['nearest', 'bilinear', 'bicubic', 'lanczos']),
-  resize: z.boolean(),
-  crop: side.exactOptional(),
-  rescale: z.number().min(0),
-  mean: z.array(z.number()),
-  std: z.array(z.number().positive()),
-  channels: z.union([z.literal(3), z.literal(1)]),
-});
 
 const methodSchema = z.object({
   policy: z.string().min(1),
@@ -80,7 +69,7 @@ export const manifestSchema = z
     files: z.record(fileName, sha256),
     input: z.object({ height: positive, width: positive, channels: positive }),
     labels: z.array(z.string()),
-    preprocessing: imagePreprocessingSchema,
+    preprocessing: imagePreprocessingSchema as z.ZodType<ImagePreprocessing>,
     tokens: tokensSchema,
     flops: flopsSchema,
     /** Nats per sample; null when the graph has no `budget` input. */

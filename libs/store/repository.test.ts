@@ -26,7 +26,7 @@ test('a published version is listed, read, verified and described to Triton', as
       parent: 1,
       budget: { default: 0.05, ceiling: 1 },
       tokens: { total: 5, special: 1, stages: [1] },
-      flops: { dense: 10, mean: 5, segments: Array(2).fill({ constant: 0, linear: 1, quadratic: 0 }) },
+      flops: { dense: 10, mean: 5, segments: [0, 1].map((constant) => ({ constant, linear: 1, quadratic: 0 })) },
     }),
   );
   assert.deepEqual([first.version, second.version], [1, 2]);

@@ -129,9 +129,9 @@ class ByteReader {
     const bytes = new Uint8Array(length);
     for (let filled = 0; filled < length;) {
       if (this.#rest.length === 0) {
-        const { value, done } = await this.#chunks.next();
-        if (done) return undefined;
-        this.#rest = value;
+        const next: IteratorResult<Uint8Array, unknown> = await this.#chunks.next();
+        if (next.done) return undefined;
+        this.#rest = next.value;
       }
       const part = this.#rest.subarray(0, length - filled);
       bytes.set(part, filled);
