@@ -11,7 +11,7 @@ export interface Feeds {
   readonly tensors: Record<string, TensorValue>;
   readonly batch: number;
   /** Nats of each sample; undefined where the version has no such input. */
-  readonly budget: Float32Array | undefined;
+  readonly budget: readonly number[] | undefined;
 }
 
 /** What feeds are made with. */
@@ -46,7 +46,8 @@ export async function makeFeeds(
   const images = inputs.get(IMAGE);
   if (images) tensors[PIXELS] = await pixelsOf(maker, served, images, signal);
   if (budget) tensors[BUDGET] = { type: 'float32', dims: [batch, 1], data: budget };
-  return { tensors, batch, budget };
+  // A list of its own: the tensors' buffers go to the worker.
+  return { tensors, batch, budget: budget && Array.from(budget) };
 }
 
 function decodeInputs({ inputs, rawInputContents }: ModelInferRequest): Map<string, WireTensor> {

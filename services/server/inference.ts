@@ -23,7 +23,7 @@ export interface InferenceRecord {
     readonly tokensKept: readonly (readonly number[])[];
     /** Of each sample. */
     readonly flops: readonly number[];
-    readonly budget: Float32Array | undefined;
+    readonly budget: readonly number[] | undefined;
   };
 }
 
@@ -38,6 +38,7 @@ export class Inference {
     private readonly catalog: Catalog,
     private readonly maker: FeedMaker,
     private readonly observers: readonly InferenceObserver[],
+    private readonly report: (error: unknown) => void,
   ) {}
 
   /**
@@ -63,8 +64,18 @@ export class Inference {
       throw thrown;
     } finally {
       phases.total = performance.now() - started;
-      const record = { version, outcome, phases, ...(run ? { run } : {}) };
-      for (const observer of this.observers) observer.ended(record);
+      this.#tell({ version, outcome, phases, ...(run ? { run } : {}) });
+    }
+  }
+
+  /** A defect of an observer costs its count, not the client's answer. */
+  #tell(record: InferenceRecord): void {
+    for (const observer of this.observers) {
+      try {
+        observer.ended(record);
+      } catch (thrown) {
+        this.report(thrown);
+      }
     }
   }
 

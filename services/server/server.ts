@@ -52,12 +52,12 @@ export async function startServer(options: ServerOptions, logger?: Logger): Prom
     budgets: manifestBudget,
     preprocess: images.preprocess.bind(images),
   };
-  const inference = new Inference(catalog, maker, [metrics]);
   const stopping = new AbortController();
   let ready = false;
   const report = (error: unknown, method: string): void =>
     log.error({ method, err: error }, 'a call failed by a defect of ours');
 
+  const inference = new Inference(catalog, maker, [metrics], (error) => report(error, 'an observer of inferences'));
   const server = createServer({
     'grpc.max_receive_message_length': settings.maxMessageBytes,
     'grpc.max_send_message_length': settings.maxMessageBytes,
