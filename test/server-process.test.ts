@@ -1,0 +1,150 @@
+/** The server as a process of its own: what it says, how it keeps its event loop free, how it ends. */
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { after, before, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import type { Repository } from '../libs/store/repository.js';
+import { connectInference } from '../services/server/client.js';
+import type { ServerOptions } from '../services/server/options.js';
+import { heavyModel, meanModel, publishGraph } from '../services/server/testing/fixture-models.js';
+import { temporaryRepository } from '../services/server/testing/temporary-repository.js';
+
+let repository: Repository;
+let remove: () => Promise<void>;
+const children = new Set<ChildProcess>();
+
+before(async () => {
+  ({ repository, remove } = await temporaryRepository());
+  await publishGraph(repository, 'heavy', heavyModel());
+  await publishGraph(repository, 'net', meanModel());
+});
+
+after(async () => {
+  for (const child of children) child.kill('SIGKILL');
+  await remove();
+});
+
+interface ServerProcess {
+  readonly child: ChildProcess;
+  readonly address: string;
+  readonly metricsUrl: string;
+  /** Every line of its log so far. */
+  readonly log: Record<string, unknown>[];
+  readonly ended: Promise<number | null>;
+}
+
+/** Starts a server and waits for the log line that names its ports. */
+async function startProcess(options: Partial<ServerOptions> = {}): Promise<ServerProcess> {
+  const entry = fileURLToPath(new URL('../services/server/testing/process.js', import.meta.url));
+  const all = { repository: repository.directory, host: '127.0.0.1', port: 0, metricsPort: 0, pollMs: 50, ...options };
+  const child = spawn(process.execPath, [entry, JSON.stringify(all)], { stdio: ['ignore', 'pipe', 'pipe'] });
+  children.add(child);
+  const ended = once(child, 'exit').then(([code]) => {
+    children.delete(child);
+    return code as number | null;
+  });
+  const log: Record<string, unknown>[] = [];
+  const ready = await new Promise<Record<string, unknown>>((resolve, reject) => {
+    createInterface({ input: child.stderr }).on('line', (text) => {
+      let line: Record<string, unknown>;
+      try {
+        line = JSON.parse(text) as Record<string, unknown>;
+      } catch {
+        line = { unreadable: text };
+      }
+      log.push(line);
+      if (line['event'] === 'ready') resolve(line);
+    });
+    void ended.then((code) => reject(new Error(`the server ended with ${code}: ${JSON.stringify(log)}`)));
+  });
+  const url = (port: unknown) => `127.0.0.1:${String(port)}`;
+  return {
+    child,
+    address: url(ready['grpcPort']),
+    metricsUrl: `http://${url(ready['metricsPort'])}/metrics`,
+    log,
+    ended,
+  };
+}
+
+async function metric(url: string, name: string): Promise<number> {
+  const line = (await (await fetch(url)).text()).split('\n').find((text) => text.startsWith(`${name} `));
+  assert.ok(line, `/metrics has no ${name}`);
+  return Number(line.split(' ')[1]);
+}
+
+const heavyRequest = () => ({
+  model: 'heavy',
+  pixels: { dims: [1, 3, 224, 224], data: new Float32Array(3 * 224 * 224).fill(0.5) },
+});
+
+test('the event loop never waits for an inference of ViT-B’s size', async () => {
+  const server = await startProcess();
+  const client = connectInference(server.address);
+  await client.infer(heavyRequest());
+  // A scrape starts the gauge anew.
+  await metric(server.metricsUrl, 'nodejs_eventloop_lag_max_seconds');
+  const started = performance.now();
+  await Promise.all([client.infer(heavyRequest()), client.infer(heavyRequest())]);
+  const took = performance.now() - started;
+  const gap = (await metric(server.metricsUrl, 'nodejs_eventloop_lag_max_seconds')) * 1000;
+  assert.ok(took > 150, `two inferences took ${took} ms: too quick to tell`);
+  assert.ok(gap < 50, `the longest gap was ${gap} ms while inferences ran for ${took} ms`);
+  client.close();
+  server.child.kill('SIGTERM');
+  assert.equal(await server.ended, 0);
+});
+
+test('on SIGTERM it answers what is under way, takes nothing more, and ends with 0', async () => {
+  const server = await startProcess();
+  const client = connectInference(server.address);
+  await client.infer(heavyRequest());
+  let release = (): void => undefined;
+  const held = new Promise<void>((resolve) => (release = resolve));
+  async function* openStream() {
+    yield heavyRequest();
+    await held;
+  }
+  const answers = client.stream(openStream())[Symbol.asyncIterator]();
+  const streamed = answers.next();
+  const single = client.infer(heavyRequest());
+  // The requests have arrived when they are counted as waiting or running.
+  while ((await metric(server.metricsUrl, 'heartwood_model_queue_length{model="heavy",version="1"}')) < 2);
+  server.child.kill('SIGTERM');
+  assert.equal((await single).outputs['logits']?.dims[0], 1);
+  const { value } = await streamed;
+  assert.ok(value !== undefined && 'outputs' in value, 'the stream’s request was answered');
+  assert.equal((await answers.next()).done, true, 'the stream was ended in order');
+  release();
+  assert.equal(await server.ended, 0);
+  assert.equal(server.child.signalCode, null);
+  assert.equal(server.log.at(-1)?.['event'], 'stopped');
+  await assert.rejects(client.infer(heavyRequest()), { code: 'UNAVAILABLE' });
+  client.close();
+});
+
+test('it says on stderr, as JSON, what it does, and picks up a version published by another process', async () => {
+  const server = await startProcess();
+  const client = connectInference(server.address);
+  await client.waitUntilReady(10_000);
+  assert.deepEqual((await client.modelMetadata('net')).versions, ['1']);
+  await publishGraph(repository, 'net', meanModel(5), { parent: 1 });
+  while (!(await client.modelReady('net', 2)));
+  const pixels = { dims: [1, 3, 8, 8], data: new Float32Array(192) };
+  const { version, outputs } = await client.infer({ model: 'net', pixels });
+  assert.deepEqual([version, outputs['logits']?.data], [2, Float32Array.of(5, 5, 5)]);
+  client.close();
+  server.child.kill('SIGINT');
+  assert.equal(await server.ended, 0);
+  assert.equal(server.child.stdout?.read(), null);
+  assert.ok(
+    server.log.every((line) => !('unreadable' in line)),
+    JSON.stringify(server.log),
+  );
+  const loaded = server.log
+    .filter(({ msg }) => msg === 'version loaded')
+    .map(({ model, version: v }) => `${model} ${v}`);
+  assert.deepEqual(loaded, ['heavy 1', 'net 1', 'net 2']);
+});
