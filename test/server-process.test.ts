@@ -84,14 +84,18 @@ test('the event loop never waits for an inference of ViT-B’s size', async () =
   const server = await startProcess();
   const client = connectInference(server.address);
   await client.infer(heavyRequest());
-  // A scrape starts the gauge anew.
-  await metric(server.metricsUrl, 'nodejs_eventloop_lag_max_seconds');
-  const started = performance.now();
-  await Promise.all([client.infer(heavyRequest()), client.infer(heavyRequest())]);
-  const took = performance.now() - started;
-  const gap = (await metric(server.metricsUrl, 'nodejs_eventloop_lag_max_seconds')) * 1000;
-  assert.ok(took > 150, `two inferences took ${took} ms: too quick to tell`);
-  assert.ok(gap < 50, `the longest gap was ${gap} ms while inferences ran for ${took} ms`);
+  const gaps: number[] = [];
+  // Other processes may hold the loop up in one round; an inference on the loop would do so in every one.
+  for (let round = 0; round < 8 && !gaps.some((gap) => gap < 50); round++) {
+    // A scrape starts the gauge anew.
+    await metric(server.metricsUrl, 'nodejs_eventloop_lag_max_seconds');
+    const started = performance.now();
+    await Promise.all([client.infer(heavyRequest()), client.infer(heavyRequest())]);
+    const took = performance.now() - started;
+    gaps.push((await metric(server.metricsUrl, 'nodejs_eventloop_lag_max_seconds')) * 1000);
+    assert.ok(took > 150, `two inferences took ${took} ms: too quick to tell`);
+  }
+  assert.ok(Math.min(...gaps) < 50, `the longest gaps were ${gaps.join(', ')} ms`);
   client.close();
   server.child.kill('SIGTERM');
   assert.equal(await server.ended, 0);

@@ -205,13 +205,17 @@ test('close lets the run in progress end, cancels what waits, and refuses what c
 test('the event loop does not wait for a run', async () => {
   const n = 768;
   const session = await runtime.load(powerModel(n, 40));
-  const delay = monitorEventLoopDelay({ resolution: 5 });
-  delay.enable();
-  const x: TensorValue = { type: 'float32', dims: [n, n], data: new Float32Array(n * n).fill(1e-4) };
-  const { durationMs } = await session.runTimed({ x });
-  delay.disable();
-  const longestGap = delay.max / 1e6;
-  assert.ok(durationMs > 100, `the model must be slow enough to tell: ${durationMs} ms`);
-  assert.ok(longestGap < 50, `the event loop stood still for ${longestGap} ms during a run of ${durationMs} ms`);
+  const gaps: number[] = [];
+  // Other processes may hold the loop up in one round; a run on the loop would do so in every one.
+  for (let round = 0; round < 8 && !gaps.some((gap) => gap < 50); round++) {
+    const delay = monitorEventLoopDelay({ resolution: 5 });
+    delay.enable();
+    const x: TensorValue = { type: 'float32', dims: [n, n], data: new Float32Array(n * n).fill(1e-4) };
+    const { durationMs } = await session.runTimed({ x });
+    delay.disable();
+    gaps.push(delay.max / 1e6);
+    assert.ok(durationMs > 100, `the model must be slow enough to tell: ${durationMs} ms`);
+  }
+  assert.ok(Math.min(...gaps) < 50, `the longest gaps were ${gaps.join(', ')} ms`);
   await session.dispose();
 });

@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { HeartwoodError, internal, invalid } from '../errors/error.js';
-import type { SessionSettings, WorkerReply } from './messages.js';
+import type { SessionSettings, WorkerReply, WorkerRequest } from './messages.js';
 import { checkTensor, packTensors, type TensorInfo, type TensorValue } from './tensor.js';
 import { WorkerThread } from './worker-thread.js';
 
@@ -80,8 +80,16 @@ function count(name: string, value: number): number {
   return value;
 }
 
+type RuntimeThread = WorkerThread<WorkerRequest, WorkerReply>;
+
+/** A worker and the number of sessions pinned to it. */
+interface Slot {
+  readonly thread: RuntimeThread;
+  sessions: number;
+}
+
 class WorkerRuntime implements Runtime {
-  readonly #slots: (WorkerThread | undefined)[];
+  readonly #slots: (Slot | undefined)[];
   readonly #threads: number;
   readonly #spinning: boolean;
   #nextSession = 1;
@@ -106,40 +114,45 @@ class WorkerRuntime implements Runtime {
       threads: this.#threads,
       spinning: this.#spinning,
     };
-    const worker = this.#leastLoaded();
+    const slot = this.#leastLoaded();
     const session = this.#nextSession++;
-    worker.sessions++;
+    slot.sessions++;
     try {
-      const { reply } = await worker.submit(() => ({
+      const { reply } = await slot.thread.submit(() => ({
         request: { kind: 'load', session, model, options: settings },
         transfer: [],
       }));
       if (reply.kind === 'failed')
         throw invalid(`${label}: not a model that the runtime can load: ${oneLine(reply.message)}`);
       if (reply.kind !== 'loaded') throw unexpected(reply);
-      return new PinnedSession(worker, session, reply.inputs, reply.outputs);
+      return new PinnedSession(slot, session, reply.inputs, reply.outputs);
     } catch (thrown) {
-      worker.sessions--;
+      slot.sessions--;
       throw thrown;
     }
   }
 
   async close(): Promise<void> {
     this.#closed = true;
-    await Promise.all(this.#slots.map((worker) => worker?.close()));
+    await Promise.all(this.#slots.map((slot) => slot?.thread.close()));
   }
 
   /** The living worker with the fewest sessions; an empty slot, or that of a worker that died, gets a new thread. */
-  #leastLoaded(): WorkerThread {
+  #leastLoaded(): Slot {
     let best = 0;
     let fewest = Infinity;
-    for (const [index, worker] of this.#slots.entries()) {
-      const load = worker?.alive ? worker.sessions : 0;
-      if (load < fewest) [best, fewest] = [index, load];
+    for (const [index, slot] of this.#slots.entries()) {
+      const sessions = slot?.thread.alive ? slot.sessions : 0;
+      if (sessions < fewest) [best, fewest] = [index, sessions];
     }
     const present = this.#slots[best];
-    if (present?.alive) return present;
-    const started = new WorkerThread(new URL('./worker.js', import.meta.url));
+    if (present?.thread.alive) return present;
+    const thread: RuntimeThread = new WorkerThread(
+      new URL('./worker.js', import.meta.url),
+      { kind: 'close' },
+      'runtime',
+    );
+    const started = { thread, sessions: 0 };
     this.#slots[best] = started;
     return started;
   }
@@ -149,8 +162,8 @@ class PinnedSession implements Session {
   #disposed: Promise<void> | undefined;
 
   constructor(
-    readonly worker: WorkerThread,
-    readonly id: number,
+    private readonly slot: Slot,
+    private readonly id: number,
     readonly inputs: readonly TensorInfo[],
     readonly outputs: readonly TensorInfo[],
   ) {}
@@ -166,7 +179,7 @@ class PinnedSession implements Session {
       const { packed, transfer } = packTensors(feeds, options.transfer ?? false);
       return { request: { kind: 'run', session: this.id, feeds: packed, outputs: options.outputs } as const, transfer };
     };
-    const { reply, queuedMs } = await this.worker.submit(prepare, options.signal);
+    const { reply, queuedMs } = await this.slot.thread.submit(prepare, options.signal);
     if (reply.kind === 'failed') throw internal(`the run failed: ${oneLine(reply.message)}`);
     if (reply.kind !== 'result') throw unexpected(reply);
     return { outputs: reply.outputs, durationMs: reply.durationMs, queuedMs };
@@ -178,10 +191,10 @@ class PinnedSession implements Session {
   }
 
   async #release(): Promise<void> {
-    this.worker.sessions--;
+    this.slot.sessions--;
     // With its worker gone the session is gone too.
-    if (!this.worker.alive) return;
-    await this.worker
+    if (!this.slot.thread.alive) return;
+    await this.slot.thread
       .submit(() => ({ request: { kind: 'dispose', session: this.id }, transfer: [] }))
       .catch(() => undefined);
   }

@@ -1,19 +1,24 @@
 import { Worker } from 'node:worker_threads';
 import { HeartwoodError, messageOf } from '../errors/error.js';
-import type { WorkerReply, WorkerRequest } from './messages.js';
 
-interface Job {
+interface Job<Request, Reply> {
   /** Makes the request when the job's turn comes, so that what it copies is copied only then. */
-  readonly prepare: () => { request: WorkerRequest; transfer: ArrayBuffer[] };
-  readonly resolve: (answer: Answer) => void;
+  readonly prepare: () => Prepared<Request>;
+  readonly resolve: (answer: Answer<Reply>) => void;
   readonly reject: (error: unknown) => void;
   readonly queuedAt: number;
   readonly started: () => void;
 }
 
+/** A request and the buffers that move with it. */
+export interface Prepared<Request> {
+  readonly request: Request;
+  readonly transfer: ArrayBuffer[];
+}
+
 /** A worker's reply and how long its request waited for its turn. */
-export interface Answer {
-  readonly reply: WorkerReply;
+export interface Answer<Reply> {
+  readonly reply: Reply;
   readonly queuedMs: number;
 }
 
@@ -22,24 +27,31 @@ export interface Answer {
  * is aborted before its turn costs nothing. A run is never interrupted: terminating a thread in the middle of one aborts
  * the whole process.
  */
-export class WorkerThread {
-  /** Sessions pinned to this worker. */
-  sessions = 0;
+export class WorkerThread<Request, Reply> {
   readonly #worker: Worker;
-  readonly #queue: Job[] = [];
+  readonly #queue: Job<Request, Reply>[] = [];
   readonly #exited: Promise<void>;
-  #current: (Job & { startedAt: number }) | undefined;
+  #current: (Job<Request, Reply> & { startedAt: number }) | undefined;
   #lost: HeartwoodError | undefined;
   #closing = false;
 
-  constructor(entry: URL) {
+  /**
+   * @param entry the thread's module: it answers every message with one message, and lets go of its port after `farewell`
+   * @param farewell the last request
+   * @param label what an error calls the worker
+   */
+  constructor(
+    entry: URL,
+    readonly farewell: Request,
+    readonly label: string,
+  ) {
     this.#worker = new Worker(entry);
     this.#worker.unref();
-    this.#worker.on('message', (reply: WorkerReply) => this.#finish(reply));
-    this.#worker.on('error', (error) => this.#lose(`the runtime worker failed: ${messageOf(error)}`));
+    this.#worker.on('message', (reply: Reply) => this.#finish(reply));
+    this.#worker.on('error', (error) => this.#lose(`the ${label} worker failed: ${messageOf(error)}`));
     this.#exited = new Promise((resolve) => {
       this.#worker.on('exit', (code) => {
-        this.#lose(`the runtime worker exited with code ${code}`);
+        this.#lose(`the ${label} worker exited with code ${code}`);
         resolve();
       });
     });
@@ -58,9 +70,9 @@ export class WorkerThread {
    * Queues one request. Rejects with CANCELLED when `signal` aborts before the request's turn (it runs to its end once
    * begun), with UNAVAILABLE when the worker is gone.
    */
-  submit(prepare: Job['prepare'], signal?: AbortSignal): Promise<Answer> {
+  submit(prepare: () => Prepared<Request>, signal?: AbortSignal): Promise<Answer<Reply>> {
     return new Promise((resolve, reject) => {
-      if (this.#closing) return reject(new HeartwoodError('UNAVAILABLE', 'the runtime is closed'));
+      if (this.#closing) return reject(new HeartwoodError('UNAVAILABLE', `the ${this.label} worker is closed`));
       if (this.#lost) return reject(this.#lost);
       if (signal?.aborted) return reject(cancelled());
       const abort = (): void => {
@@ -70,22 +82,22 @@ export class WorkerThread {
         reject(cancelled());
       };
       const started = (): void => signal?.removeEventListener('abort', abort);
-      const job: Job = { prepare, resolve, reject, queuedAt: performance.now(), started };
+      const job: Job<Request, Reply> = { prepare, resolve, reject, queuedAt: performance.now(), started };
       signal?.addEventListener('abort', abort, { once: true });
       this.#queue.push(job);
       this.#next();
     });
   }
 
-  /** Cancels what waits, lets the request under way end, disposes the worker's sessions and waits for the thread's end. */
+  /** Cancels what waits, lets the request under way end, says farewell and waits for the thread's end. */
   async close(): Promise<void> {
     if (this.#closing) return this.#exited;
     for (const job of this.#queue.splice(0)) {
       job.started();
-      job.reject(new HeartwoodError('CANCELLED', 'the runtime was closed before the run began'));
+      job.reject(new HeartwoodError('CANCELLED', 'closed before the request began'));
     }
     if (!this.#lost) {
-      const farewell = this.submit(() => ({ request: { kind: 'close' }, transfer: [] }));
+      const farewell = this.submit(() => ({ request: this.farewell, transfer: [] }));
       this.#closing = true;
       this.#worker.ref();
       await farewell.catch(() => undefined);
@@ -112,7 +124,7 @@ export class WorkerThread {
     else this.#worker.unref();
   }
 
-  #finish(reply: WorkerReply): void {
+  #finish(reply: Reply): void {
     const job = this.#current;
     this.#current = undefined;
     this.#next();
@@ -132,5 +144,5 @@ export class WorkerThread {
 }
 
 function cancelled(): HeartwoodError {
-  return new HeartwoodError('CANCELLED', 'the run was cancelled before it began');
+  return new HeartwoodError('CANCELLED', 'the request was cancelled before it began');
 }
