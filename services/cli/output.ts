@@ -1,0 +1,72 @@
+import { rename, rm, writeFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import Table from 'cli-table3';
+import { invalid, messageOf } from '../../libs/errors/error.js';
+import type { Context } from './context.js';
+
+/**
+ * Gives out a command's result: the text for people on stdout, the JSON to `target`, a file (written atomically) or `-`, which
+ * is stdout and then has the JSON alone.
+ */
+export async function emit(context: Context, text: string, json: unknown, target: string | undefined): Promise<void> {
+  if (target !== '-') await write(context, `${text}\n`);
+  if (target === undefined) return;
+  const content = `${JSON.stringify(json, null, 2)}\n`;
+  if (target === '-') await write(context, content);
+  else await writeWhole(target, content);
+}
+
+/** Writes a file under another name first, so that a reader never sees half of it. Throws INVALID_ARGUMENT naming the file. */
+export async function writeWhole(path: string, content: string): Promise<void> {
+  const partial = join(dirname(path), `.${basename(path)}.${process.pid}`);
+  try {
+    await writeFile(partial, content);
+    await rename(partial, path);
+  } catch (cause) {
+    throw invalid(`${path}: cannot be written: ${messageOf(cause)}`, cause);
+  } finally {
+    await rm(partial, { force: true });
+  }
+}
+
+function write(context: Context, text: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    context.stdout.write(text, (error) => (error ? reject(error) : resolve()));
+  });
+}
+
+/** A table of plain text, without colours: it reads the same in a pipe. Numbers go right, the first column left. */
+export function textTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const table = new Table({
+    head: [...head],
+    colAligns: head.map((_, column) => (column === 0 ? 'left' : 'right')),
+    style: { head: [], border: [], compact: true },
+  });
+  table.push(...rows.map((row) => [...row]));
+  return table.toString();
+}
+
+/** A share in per cent: 0.5123 → 51.2 %. */
+export function percent(share: number | null | undefined, digits = 1): string {
+  return share === null || share === undefined ? '–' : `${(100 * share).toFixed(digits)} %`;
+}
+
+/** Three significant digits, without an exponent where that reads well; an absent number is a dash. */
+export function short(value: number | null | undefined, unit = ''): string {
+  if (value === null || value === undefined) return '–';
+  if (!Number.isFinite(value)) return String(value);
+  const magnitude = Math.abs(value);
+  const text =
+    value === 0
+      ? '0'
+      : magnitude < 1e-4 || magnitude >= 1e6
+        ? value.toExponential(1)
+        : String(Number(value.toPrecision(3)));
+  return unit === '' ? text : `${text} ${unit}`;
+}
+
+/** FLOPs with the unit that fits: 1.26e9 → 1.26 G. */
+export function flopsText(flops: number): string {
+  const [scale, unit] = flops >= 1e9 ? [1e9, 'G'] : flops >= 1e6 ? [1e6, 'M'] : [1e3, 'k'];
+  return `${(flops / scale).toPrecision(3)} ${unit}`;
+}

@@ -1,0 +1,50 @@
+import { Command } from 'commander';
+import { compareCommand } from './commands/compare.js';
+import { evaluateCommand } from './commands/evaluate.js';
+import { listCommand } from './commands/list.js';
+import { promoteCommand } from './commands/promote.js';
+import { removeCommand } from './commands/remove.js';
+import { serveCommand } from './commands/serve.js';
+import type { Context } from './context.js';
+
+/** Every command, in the order of the help. */
+const commands: readonly ((context: Context) => Command)[] = [
+  evaluateCommand,
+  compareCommand,
+  listCommand,
+  promoteCommand,
+  removeCommand,
+  serveCommand,
+];
+
+const guide = `
+A first round, on your own checkpoint (a Hugging Face folder) and a folder of images by class:
+  $ npx heartwood import   --model my-vit --repository models
+  $ npx heartwood prune    --model my-vit --data photos/train --loss-budget 0.05 --repository models
+  $ npx heartwood evaluate --repository models --name my-vit --data photos/test
+  $ npx heartwood serve    --repository models
+
+Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted. HEARTWOOD_DEBUG=1 shows where an error came from.`;
+
+/** The command line. Errors of usage are thrown (CommanderError), after commander has written its line to stderr. */
+export function createProgram(context: Context): Command {
+  const program = new Command('heartwood')
+    .description(
+      'Takes a trained model and a loss budget, gives back a smaller one that adapts its work to each input.',
+    )
+    .addHelpText('after', guide)
+    .helpCommand(true);
+  for (const make of commands) program.addCommand(make(context));
+  const settings = (command: Command) =>
+    command
+      .exitOverride()
+      .showSuggestionAfterError(true)
+      .configureOutput({
+        writeOut: (text) => void context.stdout.write(text),
+        writeErr: (text) => void context.stderr.write(text),
+        outputError: (text, write) => write(text.replace(/^error:/, 'heartwood:').replace(/\n(?=.)/g, ' ')),
+      });
+  settings(program);
+  program.commands.forEach(settings);
+  return program;
+}
