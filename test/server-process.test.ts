@@ -149,6 +149,6 @@ test('it says on stderr, as JSON, what it does, and picks up a version published
   );
   const loaded = server.log
     .filter(({ msg }) => msg === 'version loaded')
-    .map(({ model, version: v }) => `${model} ${v}`);
+    .map(({ model, version: v }) => [model, v].join(' '));
   assert.deepEqual(loaded, ['heavy 1', 'net 1', 'net 2']);
 });

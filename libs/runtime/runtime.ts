@@ -134,7 +134,7 @@ class WorkerRuntime implements Runtime {
 
   async close(): Promise<void> {
     this.#closed = true;
-    await Promise.all(this.#slots.map((slot) => slot?.thread.close()));
+    await Promise.all(this.#slots.flatMap((slot) => (slot ? [slot.thread.close()] : [])));
   }
 
   /** The living worker with the fewest sessions; an empty slot, or that of a worker that died, gets a new thread. */

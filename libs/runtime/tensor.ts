@@ -97,7 +97,7 @@ export function packTensors(
       continue;
     }
     const whole = data.buffer instanceof ArrayBuffer && data.byteLength === data.buffer.byteLength;
-    const own = move && whole && !transfer.has(data.buffer as ArrayBuffer) ? data : copyOf(data);
+    const own = move && whole && !transfer.has(data.buffer) ? data : copyOf(data);
     transfer.add(own.buffer as ArrayBuffer);
     packed[name] = { type, dims, data: own };
   }

@@ -56,14 +56,13 @@ async function run(request: WorkerRequest & { kind: 'run' }): Promise<{ reply: W
   if (held === undefined) throw new Error('the session is not loaded');
   const feeds: Record<string, Tensor> = {};
   for (const [name, { type, dims, data }] of Object.entries(request.feeds)) {
-    feeds[name] = new Tensor(type as Tensor.Type, data as Tensor.DataType, dims);
+    feeds[name] = new Tensor(type as Tensor.Type, data, dims);
   }
   const started = performance.now();
   const results = request.outputs ? await held.session.run(feeds, [...request.outputs]) : await held.session.run(feeds);
   const durationMs = performance.now() - started;
   const values: Record<string, TensorValue> = {};
-  for (const [name, result] of Object.entries(results)) {
-    const tensor = result as Tensor;
+  for (const [name, tensor] of Object.entries(results)) {
     values[name] = {
       type: tensor.type as TensorValue['type'],
       dims: [...tensor.dims],

@@ -169,5 +169,5 @@ function asHeartwoodError(thrown: unknown): HeartwoodError {
 /** Row `index` of a [B, …] output. */
 export function rowOf({ dims, data }: TensorValue, index: number): TypedData {
   const size = elementCount(dims.slice(1));
-  return data.slice(index * size, (index + 1) * size) as TypedData;
+  return data.slice(index * size, (index + 1) * size);
 }

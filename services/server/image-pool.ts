@@ -47,7 +47,7 @@ export class ImagePool {
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.#threads.map((thread) => thread?.close()));
+    await Promise.all(this.#threads.flatMap((thread) => (thread ? [thread.close()] : [])));
   }
 
   /** The thread with the shortest queue; a thread that was not started yet, or died, is started. */

@@ -27,16 +27,16 @@ export async function* answerInOrder<Request, Answer>(
         await new Promise<void>((resolve) => (wakeReader = resolve));
         continue;
       }
-      const { done, value } = await iterator.next();
-      if (done || ended) break;
-      answers.push(handle(value));
+      const next = await iterator.next();
+      if (next.done === true || ended) break;
+      answers.push(handle(next.value));
       wakeWriter();
     }
   };
 
   until.addEventListener('abort', end, { once: true });
   try {
-    read()
+    void read()
       .catch((error: unknown) => (failure = { error }))
       .finally(end);
     for (;;) {
@@ -44,7 +44,7 @@ export async function* answerInOrder<Request, Answer>(
       const answer = answers[0];
       if (answer !== undefined) {
         const value = await answer;
-        answers.shift();
+        void answers.shift();
         wakeReader();
         yield value;
       } else if (ended) return;

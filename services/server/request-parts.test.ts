@@ -13,7 +13,7 @@ import { budgetDraft } from './testing/fixture-models.js';
 const manifest = { ...sampleDraft(), ...budgetDraft } as unknown as Manifest;
 
 test('the budget parameter is taken from any number, and from text that is one', () => {
-  const of = (parameter: Partial<InferParameter>) => budgetParameter({ budget: parameter as InferParameter });
+  const of = (parameter: Partial<InferParameter>) => budgetParameter({ budget: parameter });
   assert.equal(of({ doubleParam: 0.05 }), 0.05);
   assert.equal(of({ doubleParam: 0 }), 0);
   assert.equal(of({ int64Param: 2n }), 2);
