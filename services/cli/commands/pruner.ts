@@ -1,0 +1,47 @@
+import { Command } from 'commander';
+import type { PrunerOptions } from '../../pruner/options.js';
+import { startPruner, startWorker } from '../../pruner/pruner.js';
+import { examples, integer } from '../arguments.js';
+import type { Context } from '../context.js';
+import { untilStopped } from './serve.js';
+
+type Options = Omit<PrunerOptions, 'dataDirectory'> & { dataDirectory?: string };
+
+/** The options that a pruner and a worker share. */
+function withEngineOptions(command: Command): Command {
+  const port = integer({ min: 0, max: 65535 });
+  const some = integer({ min: 1 });
+  return command
+    .requiredOption('--repository <folder>', 'the model repository; made when it is missing')
+    .option('--data-directory <folder>', 'jobs and their files (default: the repository with .jobs behind its name)')
+    .option('--host <address>', 'address to listen on (default: all)')
+    .option('--metrics-port <n>', 'Prometheus metrics (default: 8004; 0: a free one, named in the log)', port)
+    .option('--workers <n>', 'threads that run models (default: 1)', some)
+    .option('--threads <n>', 'threads of one run (default: the cores over the workers)', some)
+    .option('--log-level <level>', 'trace, debug, info, warn, error or silent (default: info)');
+}
+
+export function prunerCommand(context: Context): Command {
+  const command = withEngineOptions(new Command('pruner'))
+    .description('take pruning jobs over gRPC; a job survives the death of the process')
+    .option('--database <url>', 'postgres://… (default: a database inside this process)')
+    .option('--port <n>', 'gRPC (default: 8003; 0: a free one, named in the log)', integer({ min: 0, max: 65535 }))
+    .action((options: Options) => untilStopped(() => startPruner(withData(options)), context));
+  return examples(
+    command,
+    'pruner --repository models',
+    'pruner --repository models --database postgres://heartwood@localhost/heartwood',
+  );
+}
+
+export function workerCommand(context: Context): Command {
+  const command = withEngineOptions(new Command('worker'))
+    .description("more hands for a pruner's jobs; it must see the same paths")
+    .requiredOption('--database <url>', "postgres://…, the pruner's")
+    .action((options: Options) => untilStopped(() => startWorker(withData(options)), context));
+  return examples(command, 'worker --repository models --database postgres://heartwood@localhost/heartwood');
+}
+
+function withData(options: Options): PrunerOptions {
+  return { ...options, dataDirectory: options.dataDirectory ?? `${options.repository.replace(/\/+$/, '')}.jobs` };
+}
