@@ -75,9 +75,9 @@ async function metric(url: string, name: string): Promise<number> {
   return Number(line.split(' ')[1]);
 }
 
-const heavyRequest = () => ({
+const heavyRequest = (batch = 1) => ({
   model: 'heavy',
-  pixels: { dims: [1, 3, 224, 224], data: new Float32Array(3 * 224 * 224).fill(0.5) },
+  pixels: { dims: [batch, 3, 224, 224], data: new Float32Array(batch * 3 * 224 * 224).fill(0.5) },
 });
 
 test('the event loop never waits for an inference of ViT-B’s size', async () => {
@@ -127,6 +127,27 @@ test('on SIGTERM it answers what is under way, takes nothing more, and ends with
   assert.equal(server.log.at(-1)?.['event'], 'stopped');
   await assert.rejects(client.infer(heavyRequest()), { code: 'UNAVAILABLE' });
   client.close();
+});
+
+test('a request that is cancelled while it waits never runs', async () => {
+  const server = await startProcess();
+  const client = connectInference(server.address);
+  const labels = '{model="heavy",version="1"}';
+  const pending = () => metric(server.metricsUrl, `heartwood_model_queue_length${labels}`);
+  const first = client.infer(heavyRequest(3));
+  while ((await pending()) < 1);
+  const controller = new AbortController();
+  const second = client.infer(heavyRequest(), controller.signal);
+  while ((await pending()) < 2);
+  controller.abort();
+  await assert.rejects(second, { code: 'CANCELLED' });
+  await first;
+  const cancelled = 'heartwood_inference_requests_total{model="heavy",version="1",outcome="CANCELLED"}';
+  assert.equal(await metric(server.metricsUrl, cancelled), 1);
+  assert.equal(await metric(server.metricsUrl, `heartwood_inference_items_total${labels}`), 3);
+  client.close();
+  server.child.kill('SIGTERM');
+  assert.equal(await server.ended, 0);
 });
 
 test('it says on stderr, as JSON, what it does, and picks up a version published by another process', async () => {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
@@ -200,6 +200,23 @@ test('close lets the run in progress end, cancels what waits, and refuses what c
   await rejectsWith(session.run({ x }), 'UNAVAILABLE', /closed/);
   await rejectsWith(single.load(powerModel(2, 1)), 'FAILED_PRECONDITION', /closed/);
   await session.dispose();
+});
+
+test('a profile is written when the session is disposed', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'heartwood-runtime-'));
+  try {
+    const session = await runtime.load(powerModel(8, 2), {
+      profile: join(directory, 'trace'),
+      optimization: 'disabled',
+    });
+    await session.run({ x: { type: 'float32', dims: [8, 8], data: new Float32Array(64) } });
+    await session.dispose();
+    const [file] = readdirSync(directory);
+    assert.match(file ?? '', /^trace/);
+    assert.match(readFileSync(join(directory, file ?? ''), 'utf8'), /MatMul/);
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
 });
 
 test('the event loop does not wait for a run', async () => {

@@ -4,7 +4,10 @@ import { Status } from 'nice-grpc';
 import sharp from 'sharp';
 import { preprocessImage } from '../../libs/data/preprocess.js';
 import type { ModelInferResponse } from '../../proto/gen/open_inference_grpc.js';
+import { createLogger } from '../../libs/telemetry/log.js';
 import type { InferenceRequest } from './client.js';
+import type { ServerOptions } from './options.js';
+import { startServer } from './server.js';
 import { liveServer, type LiveServer, pixels, rawRequest, refused } from './testing/live-server.js';
 
 let live: LiveServer;
@@ -130,6 +133,24 @@ test('a stream answers in order, and a bad request in it answers in its place', 
     ids,
     Array.from({ length: 40 }, (_, i) => `${i % 10 === 3 ? 'bad' : 'good'} ${i}`),
   );
+});
+
+test('a port that is taken, or a repository that is not there, is one clear error', async () => {
+  const metricsPort = Number(new URL(live.metricsUrl).port);
+  const options = { repository: live.repository.directory, host: '127.0.0.1', port: 0, metricsPort: 0 };
+  const start = (changes: Partial<ServerOptions>) =>
+    startServer({ ...options, ...changes }, createLogger('test', 'silent'));
+  await assert.rejects(start({ metricsPort }), {
+    code: 'UNAVAILABLE',
+    message: new RegExp(`metrics port ${metricsPort}: `),
+  });
+  const { grpcPort } = live;
+  await assert.rejects(start({ port: grpcPort }), {
+    code: 'UNAVAILABLE',
+    message: new RegExp(`gRPC port ${grpcPort}: `),
+  });
+  const absent = `${live.repository.directory}/absent`;
+  await assert.rejects(start({ repository: absent }), { code: 'NOT_FOUND', message: /absent: expected a folder/ });
 });
 
 test('calls that are not served say so', async () => {

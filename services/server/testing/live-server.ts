@@ -16,6 +16,8 @@ import { temporaryRepository } from './temporary-repository.js';
 /** A server of this process over a temporary repository: model `net`, version 1 `meanModel`, version 2 `budgetModel`. */
 export interface LiveServer {
   readonly repository: Repository;
+  readonly grpcPort: number;
+  readonly metricsUrl: string;
   /** The generated client: it can say what a well-behaved one would not. */
   readonly raw: Client<GRPCInferenceServiceDefinition>;
   readonly client: InferenceClient;
@@ -48,9 +50,12 @@ export async function liveServer(options: Partial<ServerOptions> = {}): Promise<
   const address = `127.0.0.1:${server.grpcPort}`;
   const channel = createChannel(address);
   const client = connectInference(address);
-  const metrics = async (): Promise<string> => (await fetch(`http://127.0.0.1:${server.metricsPort}/metrics`)).text();
+  const metricsUrl = `http://127.0.0.1:${server.metricsPort}/metrics`;
+  const metrics = async (): Promise<string> => (await fetch(metricsUrl)).text();
   return {
     repository,
+    grpcPort: server.grpcPort,
+    metricsUrl,
     raw: createClient(GRPCInferenceServiceDefinition, channel),
     client,
     call: (name) => {
