@@ -1,4 +1,4 @@
-/** The server as a process of its own: what it says, how it keeps its event loop free, how it ends. */
+/** `heartwood serve`, the server as a process of its own: what it says, how it keeps its event loop free, how it ends. */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -7,7 +7,6 @@ import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { Repository } from '../libs/store/repository.js';
 import { connectInference } from '../services/server/client.js';
-import type { ServerOptions } from '../services/server/options.js';
 import { heavyModel, meanModel, publishGraph } from '../services/server/testing/fixture-models.js';
 import { temporaryRepository } from '../services/server/testing/temporary-repository.js';
 
@@ -36,10 +35,11 @@ interface ServerProcess {
 }
 
 /** Starts a server and waits for the log line that names its ports. */
-async function startProcess(options: Partial<ServerOptions> = {}): Promise<ServerProcess> {
-  const entry = fileURLToPath(new URL('../services/server/testing/process.js', import.meta.url));
-  const all = { repository: repository.directory, host: '127.0.0.1', port: 0, metricsPort: 0, pollMs: 50, ...options };
-  const child = spawn(process.execPath, [entry, JSON.stringify(all)], { stdio: ['ignore', 'pipe', 'pipe'] });
+async function startProcess(): Promise<ServerProcess> {
+  const command = fileURLToPath(new URL('../services/cli/main.js', import.meta.url));
+  const options = { repository: repository.directory, host: '127.0.0.1', port: 0, 'metrics-port': 0, 'poll-ms': 50 };
+  const flags = Object.entries(options).flatMap(([name, value]) => [`--${name}`, String(value)]);
+  const child = spawn(process.execPath, [command, 'serve', ...flags], { stdio: ['ignore', 'pipe', 'pipe'] });
   children.add(child);
   const ended = once(child, 'exit').then(([code]) => {
     children.delete(child);
@@ -161,7 +161,7 @@ test('it says on stderr, as JSON, what it does, and picks up a version published
   const { version, outputs } = await client.infer({ model: 'net', pixels });
   assert.deepEqual([version, outputs['logits']?.data], [2, Float32Array.of(5, 5, 5)]);
   client.close();
-  server.child.kill('SIGINT');
+  server.child.kill('SIGTERM');
   assert.equal(await server.ended, 0);
   assert.equal(server.child.stdout?.read(), null);
   assert.ok(

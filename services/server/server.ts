@@ -106,17 +106,6 @@ export async function startServer(options: ServerOptions, logger?: Logger): Prom
   return { grpcPort, metricsPort: endpoint.port, stop: () => (stopped ??= stop()) };
 }
 
-/** Runs a server until the process is told to end (SIGTERM, SIGINT), then stops it; a second signal ends the process at once. */
-export async function serveUntilSignal(options: ServerOptions): Promise<void> {
-  const told = new Promise<void>((resolve) => {
-    process.once('SIGTERM', () => resolve());
-    process.once('SIGINT', () => resolve());
-  });
-  const server = await startServer(options);
-  await told;
-  await server.stop();
-}
-
 /** From the package.json above this file, wherever it was compiled to. */
 function packageVersion(): string {
   const require = createRequire(import.meta.url);
