@@ -1,3 +1,4 @@
+import { logVerbosity, setLogVerbosity } from '@grpc/grpc-js';
 import { ServerError, Status, type ServerMiddlewareCall, type CallContext } from 'nice-grpc';
 import { type ErrorCode, HeartwoodError } from '../libs/errors/error.js';
 
@@ -45,6 +46,8 @@ export function isAbort(thrown: unknown): boolean {
  * @param report is told of errors that are our own defects (INTERNAL), with the method's path
  */
 export function errorMapping(report: (error: unknown, path: string) => void) {
+  // grpc-js prints some errors on stderr besides throwing them; every one is reported by whoever catches it.
+  if (!process.env['GRPC_VERBOSITY']) setLogVerbosity(logVerbosity.NONE);
   return async function* <Request, Response>(call: ServerMiddlewareCall<Request, Response>, context: CallContext) {
     try {
       return yield* call.next(call.request, context);

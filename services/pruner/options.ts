@@ -1,0 +1,48 @@
+import { z } from 'zod';
+import { invalid } from '../../libs/errors/error.js';
+
+const port = z.int().min(0).max(65535);
+const atLeastOne = z.int().min(1);
+
+const schema = z.object({
+  /** The model repository; made when it is missing. */
+  repository: z.string().min(1),
+  /** Folder of the embedded database and of the files that jobs keep until they have ended. */
+  dataDirectory: z.string().min(1),
+  /** `postgres://…`; a database inside this process when absent. */
+  database: z.string().min(1).optional(),
+  /** The address that both ports listen on. */
+  host: z.string().min(1).default('0.0.0.0'),
+  /** gRPC; 0 takes a free one, which the log's `ready` line names. */
+  port: port.default(8003),
+  /** Prometheus; 0 takes a free one. */
+  metricsPort: port.default(8004),
+  /** Worker threads that run ONNX Runtime sessions. */
+  workers: atLeastOne.default(1),
+  /** Threads of one run of a session. */
+  threads: atLeastOne.optional(),
+  /** Seconds that a job stays with a worker that gives no sign of life. */
+  leaseSeconds: z.number().positive().default(30),
+  /** Milliseconds between two writings of a running job's progress. */
+  heartbeatMs: z.int().min(10).default(500),
+  /** Milliseconds between two looks for jobs of other processes. */
+  pollMs: z.int().min(10).default(1000),
+  /** How often in a row workers may die in the same stage of a job before it fails. */
+  maxDeaths: atLeastOne.default(10),
+  /** Bytes of the largest gRPC message. */
+  maxMessageBytes: atLeastOne.default(64 * 1024 * 1024),
+  /** Milliseconds that calls under way get at a stop. */
+  drainMs: z.int().min(0).default(5000),
+  logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'),
+});
+
+export type PrunerOptions = z.input<typeof schema>;
+export type PrunerSettings = z.output<typeof schema>;
+
+/** Fills in the defaults. @throws HeartwoodError INVALID_ARGUMENT naming the option */
+export function settingsOf(options: PrunerOptions): PrunerSettings {
+  const parsed = schema.safeParse(options);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0];
+  throw invalid(`option ${issue?.path.join('.') || 'list'}: ${issue?.message ?? 'not as expected'}`, parsed.error);
+}
