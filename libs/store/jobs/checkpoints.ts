@@ -68,12 +68,6 @@ export class DatabaseCheckpoints implements CheckpointStore {
   async write(job: string, stage: string, value: unknown, worker: string): Promise<void> {
     const chunks = encodeCheckpoint(value);
     await this.database.transaction(async (transaction) => {
-      // A worker that lost its lease must not replace what the next one may already have read.
-      const held = await transaction.query(
-        `SELECT id FROM heartwood.jobs WHERE id = $1 AND worker = $2 AND state = 'running' FOR UPDATE`,
-        [job, worker],
-      );
-      if (held.length === 0) throw new HeartwoodError('CANCELLED', `job ${job}: no longer held by this worker`);
       await transaction.query('DELETE FROM heartwood.checkpoints WHERE job = $1 AND stage = $2', [job, stage]);
       let part = 0;
       for (const bytes of regroup(chunks, PART))
@@ -81,6 +75,13 @@ export class DatabaseCheckpoints implements CheckpointStore {
           'INSERT INTO heartwood.checkpoints (job, stage, part, content) VALUES ($1, $2, $3, $4)',
           [job, stage, part++, bytes],
         );
+      // A worker that lost its lease must not replace what the next one may already have read. Asked last, so that
+      // the row is locked, and with it the renewal of the lease, for a moment only.
+      const held = await transaction.query(
+        `SELECT id FROM heartwood.jobs WHERE id = $1 AND worker = $2 AND state = 'running' FOR UPDATE`,
+        [job, worker],
+      );
+      if (held.length === 0) throw new HeartwoodError('CANCELLED', `job ${job}: no longer held by this worker`);
     });
   }
 

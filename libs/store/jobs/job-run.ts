@@ -130,15 +130,20 @@ export class JobRun {
     }
   }
 
-  /** Writes progress down when there is some, else extends the lease; one at a time. @param now whether a stage just changed */
+  /**
+   * Writes progress down when there is some, else extends the lease. Writings follow one another, so that none overtakes a later one.
+   * @param now a stage just changed: written even when one is under way
+   */
   async #save(now = false): Promise<void> {
-    if (this.#saving) {
-      if (!now) return;
-      await this.#saving;
-    }
+    if (this.#saving && !now) return;
     if (now) this.#changed = true;
-    this.#saving = this.#write().finally(() => (this.#saving = undefined));
-    await this.#saving;
+    const saving: Promise<void> = (this.#saving ?? Promise.resolve())
+      .then(() => this.#write())
+      .finally(() => {
+        if (this.#saving === saving) this.#saving = undefined;
+      });
+    this.#saving = saving;
+    await saving;
   }
 
   async #write(): Promise<void> {

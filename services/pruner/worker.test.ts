@@ -1,0 +1,83 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import type { JobRecord } from '../../libs/store/jobs/job.js';
+import { Jobs } from '../../libs/store/jobs/jobs.js';
+import { openRepository } from '../../libs/store/repository.js';
+import { findPostgresql, startPostgresql } from '../../libs/store/testing/postgresql.js';
+import { createLogger } from '../../libs/telemetry/log.js';
+import { connectPruning } from './client.js';
+import { startPruner, startWorker } from './pruner.js';
+import { matrixPruning } from './testing/matrix-pruning.js';
+
+const root = mkdtempSync(join(tmpdir(), 'heartwood-worker-'));
+after(() => rmSync(root, { recursive: true, force: true }));
+const binaries = findPostgresql();
+const skip = binaries ? false : 'PostgreSQL is not installed (apt-get install postgresql)';
+const logger = createLogger('test', 'silent');
+
+test(
+  'a worker takes jobs beside the pruner, and goes on with the one in hand when the pruner stops',
+  { skip },
+  async (context) => {
+    const server = await startPostgresql(binaries!);
+    context.after(() => server.stop());
+    const model = join(root, 'tiny-vit');
+    mkdirSync(model);
+    writeFileSync(join(model, 'config.json'), '{}');
+    const shared = {
+      repository: join(root, 'repository'),
+      database: server.url,
+      host: '127.0.0.1',
+      heartbeatMs: 20,
+      pollMs: 20,
+    };
+    const options = (name: string) => ({ ...shared, dataDirectory: join(root, name), port: 0, metricsPort: 0 });
+    let begun!: () => void;
+    let release!: () => void;
+    const reached = new Promise<void>((resolve) => (begun = resolve));
+    const held = new Promise<void>((resolve) => (release = resolve));
+    const holding = matrixPruning((stage, step) => {
+      if (stage !== 'iterate' || step !== 2) return;
+      begun();
+      return held;
+    });
+    const pruner = await startPruner(options('pruner'), { logger, work: holding });
+    const client = connectPruning(`127.0.0.1:${pruner.grpcPort}`);
+    const wish = { modelDirectory: model, data: 'demo:digits', lossBudget: 0.1 };
+    const inHand = await client.create(wish);
+    await reached;
+    const seen: string[] = [];
+    const worker = await startWorker(options('worker'), {
+      logger,
+      work: matrixPruning((stage) => void seen.push(stage)),
+    });
+    const onlooker = await Jobs.open({ directory: join(root, 'onlooker'), database: server.url, pollMs: 20 });
+    const finished = async (id: string): Promise<JobRecord> => {
+      let job: JobRecord | undefined;
+      for await (job of onlooker.watch(id, new AbortController().signal));
+      return job!;
+    };
+    const other = await client.create(wish);
+    const others = await finished(other.id);
+    assert.deepEqual([others.state, others.attempts], ['succeeded', 1]);
+    assert.ok(seen.includes('draw'));
+    assert.equal((await onlooker.get(inHand.id)).state, 'running', 'the pruner still holds its own');
+
+    client.close();
+    seen.length = 0;
+    const stopping = pruner.stop();
+    release();
+    await stopping;
+    const job = await finished(inHand.id);
+    assert.deepEqual([job.state, job.attempts], ['succeeded', 2]);
+    assert.ok(!seen.includes('draw'), 'the stage that the pruner completed came from the database');
+    const repository = await openRepository(shared.repository);
+    const plans = await Promise.all([1, 2].map(async (version) => (await repository.verify('tiny-vit', version)).plan));
+    assert.deepEqual(plans[0], plans[1]);
+    await onlooker.close();
+    await worker.stop();
+  },
+);
