@@ -1,0 +1,67 @@
+/** Encoded images in and out: decoding by libvips (through `sharp`) under a limit of pixels, encoding as PNG. */
+import sharp from 'sharp';
+import { invalid, messageOf } from '../errors/error.js';
+import type { RawImage } from './resize.js';
+
+/** Images of more pixels are refused before they are decoded, against decompression bombs. */
+export const pixelLimit = 50_000_000;
+
+// Every image is read once: libvips' cache of recent operations would only hold memory.
+sharp.cache(false);
+
+/**
+ * Decodes a JPEG, PNG or WebP image to 8 bits, upright (EXIF orientation applied), as RGB or as grey values. An alpha channel is
+ * dropped and a colour profile ignored, as Pillow's `convert('RGB')` does.
+ * Throws INVALID_ARGUMENT on a broken image, naming `name`, or one beyond the pixel limit.
+ */
+export async function decodeImage(bytes: Uint8Array, channels: 1 | 3, name: string): Promise<RawImage> {
+  try {
+    const image = sharp(bytes, { limitInputPixels: pixelLimit, failOn: 'error', ignoreIcc: true });
+    const { data, info } = await image
+      .autoOrient()
+      .toColourspace('srgb')
+      .removeAlpha()
+      .raw({ depth: 'uchar' })
+      .toBuffer({ resolveWithObject: true });
+    const raw = {
+      data: new Uint8Array(data.buffer, data.byteOffset, data.length),
+      width: info.width,
+      height: info.height,
+    };
+    return info.channels === channels ? { ...raw, channels } : convert({ ...raw, channels: info.channels }, channels);
+  } catch (error) {
+    throw invalid(
+      `${name} is not an image that can be decoded (JPEG, PNG or WebP of at most ${pixelLimit / 1e6} megapixels): ` +
+        messageOf(error).replaceAll(/\s+/g, ' '),
+      error,
+    );
+  }
+}
+
+/** Grey to RGB by repetition, RGB to grey by ITU-R 601-2 luma in Pillow's fixed point. */
+export function convert(image: RawImage, channels: 1 | 3): RawImage {
+  const { width, height } = image;
+  if (image.channels === channels) return image;
+  const area = width * height;
+  const data = new Uint8Array(area * channels);
+  for (let at = 0; at < area; at++) {
+    const from = at * image.channels;
+    if (channels === 3) data.fill(image.data[from] as number, at * 3, at * 3 + 3);
+    else {
+      const [red, green, blue] = [image.data[from], image.data[from + 1], image.data[from + 2]] as [
+        number,
+        number,
+        number,
+      ];
+      data[at] = (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16;
+    }
+  }
+  return { data, width, height, channels };
+}
+
+/** A PNG file of an 8-bit grey or RGB image. */
+export async function encodePng({ data, width, height, channels }: RawImage): Promise<Uint8Array> {
+  const raw = { width, height, channels: channels as 1 | 3 };
+  const png = await sharp(data, { raw }).png({ compressionLevel: 6 }).toBuffer();
+  return new Uint8Array(png.buffer, png.byteOffset, png.length);
+}
