@@ -7,6 +7,7 @@ import { readFile } from 'node:fs/promises';
 import { createHash } from 'node:crypto';
 import { createRequire } from 'node:module';
 import { internal, messageOf } from '../errors/error.js';
+import { distort } from './distortion.js';
 import { integerIn, permutation, randomFor } from './random.js';
 
 export type Split = 'train' | 'validation' | 'test';
@@ -25,6 +26,8 @@ export interface Difficulty {
   readonly fragments?: number;
   /** The square of the canvas that the digit lies in; the whole canvas in the task. */
   readonly region?: Region;
+  /** How much the digit is turned, scaled and slanted, for training: 0, not at all, in the task; see distortion.ts. */
+  readonly distortion?: number;
 }
 
 export interface Region {
@@ -103,19 +106,20 @@ export class ClutteredDigits {
    * Draws sample `index` on a canvas of [64, 64] grey values, repeatably by (seed, split, index, epoch). Training draws every
    * epoch anew; validation and test leave `epoch` at 0.
    */
-  draw(index: number, epoch = 0, { fragments = 6, region = wholeCanvas }: Difficulty = {}): Uint8Array {
+  draw(index: number, epoch = 0, { fragments = 6, region = wholeCanvas, distortion = 0 }: Difficulty = {}): Uint8Array {
     const random = randomFor(this.seed, splits.indexOf(this.split), index, epoch);
     const canvas = new Uint8Array(canvasSide ** 2);
     const top = region.top + integerIn(random, 0, region.side - digitSide);
     const left = region.left + integerIn(random, 0, region.side - digitSide);
-    this.blit(canvas, this.member(index), 0, 0, digitSide, top, left);
+    const digit = distort(this.digit(index), digitSide, distortion, random);
+    blit(canvas, digit, 0, 0, digitSide, top, left);
     for (let fragment = 0; fragment < fragments; fragment++) {
       const other = (index + integerIn(random, 1, this.size - 1)) % this.size;
       const fromTop = integerIn(random, 0, digitSide - fragmentSide);
       const fromLeft = integerIn(random, 0, digitSide - fragmentSide);
       const toTop = integerIn(random, 0, canvasSide - fragmentSide);
       const toLeft = integerIn(random, 0, canvasSide - fragmentSide);
-      this.blit(canvas, this.member(other), fromTop, fromLeft, fragmentSide, toTop, toLeft);
+      blit(canvas, this.digit(other), fromTop, fromLeft, fragmentSide, toTop, toLeft);
     }
     return canvas;
   }
@@ -126,24 +130,28 @@ export class ClutteredDigits {
     return member;
   }
 
-  /** Copies a square of a digit onto the canvas, the lighter value winning. */
-  private blit(
-    canvas: Uint8Array,
-    digit: number,
-    fromTop: number,
-    fromLeft: number,
-    side: number,
-    top: number,
-    left: number,
-  ) {
-    const { pixels } = this.digits;
-    for (let row = 0; row < side; row++) {
-      let from = digit * digitArea + (fromTop + row) * digitSide + fromLeft;
-      let to = (top + row) * canvasSide + left;
-      for (let column = 0; column < side; column++, from++, to++) {
-        const value = pixels[from] as number;
-        if (value > (canvas[to] as number)) canvas[to] = value;
-      }
+  private digit(index: number): Uint8Array {
+    const start = this.member(index) * digitArea;
+    return this.digits.pixels.subarray(start, start + digitArea);
+  }
+}
+
+/** Copies a square of a digit onto the canvas, the lighter value winning. */
+function blit(
+  canvas: Uint8Array,
+  digit: Uint8Array,
+  fromTop: number,
+  fromLeft: number,
+  side: number,
+  top: number,
+  left: number,
+): void {
+  for (let row = 0; row < side; row++) {
+    let from = (fromTop + row) * digitSide + fromLeft;
+    let to = (top + row) * canvasSide + left;
+    for (let column = 0; column < side; column++, from++, to++) {
+      const value = digit[from] as number;
+      if (value > (canvas[to] as number)) canvas[to] = value;
     }
   }
 }
