@@ -98,3 +98,12 @@ test('demo:digits as a dataset: grey in three channels, PNG of the same pixels, 
   assert.ok(sample.label !== undefined && sample.label >= 0 && sample.label <= 9);
   await assert.rejects(held.read(1000), /demo:digits\/test has samples 0 to 999, not 1000/);
 });
+
+test('distortion changes the digit and keeps it in its place', () => {
+  const task = new ClutteredDigits(digits, 'train', 0);
+  const region = { top: 0, left: 0, side: 28 };
+  const plain = task.draw(5, 1, { fragments: 0, region });
+  const turned = task.draw(5, 1, { fragments: 0, region, distortion: 1 });
+  assert.notDeepEqual(turned, plain);
+  assert.ok(turned.every((value, at) => value === 0 || (at % canvasSide < 28 && at < 28 * canvasSide)));
+});
