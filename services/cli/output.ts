@@ -1,4 +1,4 @@
-import { rename, rm, writeFile } from 'node:fs/promises';
+import { access, constants, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import Table from 'cli-table3';
 import { invalid, messageOf } from '../../libs/errors/error.js';
@@ -14,6 +14,17 @@ export async function emit(context: Context, text: string, json: unknown, target
   const content = `${JSON.stringify(json, null, 2)}\n`;
   if (target === '-') await write(context, content);
   else await writeWhole(target, content);
+}
+
+/** Throws INVALID_ARGUMENT naming the file where `writeWhole` could not write it. */
+export async function checkWritable(path: string): Promise<void> {
+  try {
+    await access(dirname(path), constants.W_OK);
+  } catch (cause) {
+    throw invalid(`${path}: cannot be written: ${messageOf(cause)}`, cause);
+  }
+  const present = await stat(path).catch(() => undefined);
+  if (present?.isDirectory()) throw invalid(`${path}: cannot be written: it is a folder`);
 }
 
 /** Writes a file under another name first, so that a reader never sees half of it. Throws INVALID_ARGUMENT naming the file. */

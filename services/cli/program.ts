@@ -6,6 +6,7 @@ import { promoteCommand } from './commands/promote.js';
 import { removeCommand } from './commands/remove.js';
 import { serveCommand } from './commands/serve.js';
 import type { Context } from './context.js';
+import { checkWritable } from './output.js';
 
 /** Every command, in the order of the help. */
 const commands: readonly ((context: Context) => Command)[] = [
@@ -35,6 +36,11 @@ export function createProgram(context: Context): Command {
     .addHelpText('after', guide)
     .helpCommand(true);
   for (const make of commands) program.addCommand(make(context));
+  // Before the work, not after it.
+  program.hook('preAction', async (_, command) => {
+    const { json } = command.opts<{ json?: string }>();
+    if (json !== undefined && json !== '-') await checkWritable(json);
+  });
   const settings = (command: Command) =>
     command
       .exitOverride()
