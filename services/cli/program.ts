@@ -2,9 +2,11 @@ import { Command } from 'commander';
 import { compareCommand } from './commands/compare.js';
 import { evaluateCommand } from './commands/evaluate.js';
 import { listCommand } from './commands/list.js';
+import { prunerCommand, workerCommand } from './commands/pruner.js';
 import { promoteCommand } from './commands/promote.js';
 import { removeCommand } from './commands/remove.js';
 import { serveCommand } from './commands/serve.js';
+import { trainCommand } from './commands/train.js';
 import type { Context } from './context.js';
 import { checkWritable } from './output.js';
 
@@ -16,6 +18,9 @@ const commands: readonly ((context: Context) => Command)[] = [
   promoteCommand,
   removeCommand,
   serveCommand,
+  prunerCommand,
+  workerCommand,
+  trainCommand,
 ];
 
 const guide = `

@@ -19,7 +19,8 @@ export async function runCommand(argv: readonly string[], context: Context, debu
   } catch (thrown) {
     if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? exitCodes.done : exitCodes.badInput;
     if (context.signal.aborted) {
-      context.stderr.write('heartwood: interrupted\n');
+      const what = thrown instanceof HeartwoodError ? `: ${thrown.message}` : '';
+      context.stderr.write(`heartwood: interrupted${what}\n`);
       return exitCodes.failed;
     }
     const line = messageOf(thrown).replace(/\s*[\r\n]+\s*/g, ' ');
