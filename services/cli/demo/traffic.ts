@@ -1,6 +1,12 @@
 import { HeartwoodError } from '../../../libs/errors/error.js';
 import type { EnergyMeter } from '../../../libs/energy/meter.js';
-import { rowOf, type InferenceClient, type InferenceRequest } from '../../server/client.js';
+import {
+  rowOf,
+  type InferenceAnswer,
+  type InferenceClient,
+  type InferenceFailure,
+  type InferenceRequest,
+} from '../../server/client.js';
 import type { ProgressEvent } from '../progress.js';
 
 /** One way of asking: a version, and a budget where it is not the version's own. */
@@ -74,7 +80,10 @@ export async function streamTraffic(
   },
 ): Promise<Answer[][]> {
   const requests = new Requests();
-  const answers = client.stream(requests, options.signal)[Symbol.asyncIterator]();
+  const answers = client.stream(requests, options.signal)[Symbol.asyncIterator]() as AsyncIterator<
+    InferenceAnswer | InferenceFailure,
+    undefined
+  >;
   const ask = async ({ version, budget }: Lane, image: TestImage): Promise<Answer> => {
     const joules = options.meter?.joules() ?? 0;
     const sent = performance.now();
