@@ -19,12 +19,10 @@ export function prepare() {
   if (dependenciesAreStale()) {
     console.error('heartwood: installing dependencies (npm ci) …');
     // The tools that build are development dependencies, which NODE_ENV=production would leave out.
-    const npm = spawnSync('npm', ['ci', '--include=dev', '--no-audit', '--no-fund', '--loglevel=error'], {
-      cwd: root,
-      stdio: ['ignore', 2, 2],
-      shell: process.platform === 'win32',
-    });
-    if (npm.status !== 0) fail(`npm ci failed${npm.error ? `: ${npm.error.message}` : ''}`);
+    const flags = ['--include=dev', '--no-audit', '--no-fund', '--loglevel=error'];
+    // A registry that lacks some other platform's package makes npm ci refuse the lock file; npm install then does.
+    if (!npm(['ci', ...flags]) && !npm(['install', '--no-save', ...flags]))
+      fail('the dependencies could not be installed');
   }
   if (buildIsStale()) {
     const started = new Date();
@@ -36,6 +34,15 @@ export function prepare() {
     // Sources saved while the build ran count as newer.
     writeFileSync(join(root, 'dist/.built'), started.toISOString());
   }
+}
+
+function npm(parameters) {
+  const { status } = spawnSync('npm', parameters, {
+    cwd: root,
+    stdio: ['ignore', 2, 2],
+    shell: process.platform === 'win32',
+  });
+  return status === 0;
 }
 
 function fail(message) {
