@@ -1,0 +1,69 @@
+import { internal } from '../../errors/error.js';
+import type { Node, Value } from '../../onnx/ir.js';
+import { expandTo, gather, gatherND, scatterND, shapeOf, unsqueeze, where } from '../../onnx/ops/index.js';
+import { linear, sum, unbroadcast } from '../algebra.js';
+import type { RuleFamily } from '../rule.js';
+
+function inputsOf(node: Node): Value[] {
+  return node.inputs.map((v, i) => {
+    if (!v) throw internal(`${node.name} has an input ${i}`);
+    return v;
+  });
+}
+
+function reduces(node: Node): boolean {
+  const reduction = node.attributes['reduction'];
+  return reduction?.kind === 'string' && reduction.value === 'add';
+}
+
+export const selectRules: RuleFamily<'Gather' | 'ScatterND' | 'Where'> = {
+  // y = x[i] along axis 0:  ẋ[i];  x̄ = zeros, ȳ added at i
+  Gather: {
+    pullback: ({ g, node, cotangents: [dy], wanted }) => {
+      const [x, indices] = inputsOf(node) as [Value, Value];
+      const axis = node.attributes['axis'];
+      if (axis?.kind === 'int' && axis.value !== 0) throw internal(`${node.name}: only rows are gathered differentiably`);
+      if (!wanted[0]) return [];
+      const none = expandTo(g, g.constant(0), shapeOf(g, x), x.shape);
+      return [linear(dy, (d) => scatterND(g, none, unsqueeze(g, indices, [-1]), d, 'add'))];
+    },
+    pushforward: ({ g, node, tangents: [dx] }) => [linear(dx, (d) => gather(g, d, inputsOf(node)[1]!, 0))],
+  },
+  // y = x, u added at i:  ẋ, u̇ added at i;  x̄ = ȳ, ū = ȳ[i]
+  ScatterND: {
+    pullback: ({ g, node, cotangents: [dy], wanted }) => {
+      if (!reduces(node)) throw internal(`${node.name}: only sums are scattered differentiably`);
+      const indices = inputsOf(node)[1]!;
+      return [wanted[0] ? dy : undefined, undefined, wanted[2] ? linear(dy, (d) => gatherND(g, d, indices)) : undefined];
+    },
+    pushforward: ({ g, node, tangents: [dx, , du] }) => {
+      if (!reduces(node)) throw internal(`${node.name}: only sums are scattered differentiably`);
+      const [x, indices] = inputsOf(node) as [Value, Value];
+      const base = dx ?? expandTo(g, g.constant(0), shapeOf(g, x), x.shape);
+      return [du ? scatterND(g, base, indices, du, 'add') : dx];
+    },
+  },
+  // y = c ? a : b:  c ? ȧ : ḃ;  ā = c ? ȳ : 0, b̄ = c ? 0 : ȳ
+  Where: {
+    pullback: ({ g, node, cotangents: [dy], wanted }) => {
+      const [condition, a, b] = inputsOf(node) as [Value, Value, Value];
+      const zero = g.constant(0);
+      return [
+        undefined,
+        wanted[1] ? linear(dy, (d) => unbroadcast(g, where(g, condition, d, zero), a.shape)) : undefined,
+        wanted[2] ? linear(dy, (d) => unbroadcast(g, where(g, condition, zero, d), b.shape)) : undefined,
+      ];
+    },
+    pushforward: ({ g, node, tangents: [, da, db] }) => {
+      const condition = inputsOf(node)[0]!;
+      const zero = g.constant(0);
+      return [
+        sum(
+          g,
+          linear(da, (d) => where(g, condition, d, zero)),
+          linear(db, (d) => where(g, condition, zero, d)),
+        ),
+      ];
+    },
+  },
+};
