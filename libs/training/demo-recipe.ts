@@ -1,7 +1,8 @@
 /**
  * The recipe of the bundled checkpoint models/demo-digits. Most steps see windows of 32×32 and 40×40 pixels (17 and 26 of the 65
  * tokens): there the network learns what digits look like, at a third of the cost; the last steps, on whole canvases, teach it to
- * find them. At equal cost, whole canvases from the start reached 75 % where this reached 87 %.
+ * find them. In a trial at equal cost (8 minutes of CPU time, no distortion, width 128), whole canvases from the start reached
+ * 74.4 % of the validation split where windows reached 84.3 %. Distortion is there because 8,000 digits are soon known by heart.
  */
 import type { Recipe } from './recipe.js';
 
