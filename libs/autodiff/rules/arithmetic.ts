@@ -62,7 +62,11 @@ function geluPullback(g: GraphBuilder, dy: Value, x: Value): Value {
     inputs: [dy, x],
     pushforward: (h, [ddy, dx]) => {
       const curvature = (): Value => mul(h, dy, mul(h, normalDensity(h, x), sub(h, 2, mul(h, x, x))));
-      return sum(h, scaled(h, ddy, first), linear(dx, (d) => mul(h, d, curvature())));
+      return sum(
+        h,
+        scaled(h, ddy, first),
+        linear(dx, (d) => mul(h, d, curvature())),
+      );
     },
   });
 }
@@ -127,7 +131,13 @@ export const arithmeticRules: RuleFamily<
     pushforward: ({ g, node, tangents: [da, db] }) => {
       const [, b] = operands(node);
       const { y } = argument(node);
-      return [spread(g, linear(difference(g, da, scaled(g, db, y)), (d) => div(g, d, b)), y)];
+      return [
+        spread(
+          g,
+          linear(difference(g, da, scaled(g, db, y)), (d) => div(g, d, b)),
+          y,
+        ),
+      ];
     },
   },
   // y = −x:  −ẋ;  x̄ = −ȳ

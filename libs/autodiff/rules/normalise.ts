@@ -54,8 +54,14 @@ function layerNormJacobian(g: GraphBuilder, u: Value, x: Value, hat: Value, r: V
       const dHat = layerNormJacobian(h, dx, x, hat, r);
       const rRate = mul(h, reduceMean(h, mul(h, dx, hat), [-1]), r);
       const scale = mul(h, along, r);
-      const onHat = sum(h, linear(du, (d) => mul(h, d, hat)), mul(h, u, dHat))!;
-      const inside = du ? sub(h, sub(h, du, reduceMean(h, du, [-1])), mul(h, hat, reduceMean(h, onHat, [-1]))) : undefined;
+      const onHat = sum(
+        h,
+        linear(du, (d) => mul(h, d, hat)),
+        mul(h, u, dHat),
+      )!;
+      const inside = du
+        ? sub(h, sub(h, du, reduceMean(h, du, [-1])), mul(h, hat, reduceMean(h, onHat, [-1])))
+        : undefined;
       const fromInput = inside ? mul(h, inside, r) : mul(h, hat, mul(h, reduceMean(h, onHat, [-1]), r));
       const turned = add(h, mul(h, projected, rRate), mul(h, dHat, scale));
       return inside ? sub(h, fromInput, turned) : difference(h, undefined, add(h, fromInput, turned));

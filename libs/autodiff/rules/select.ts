@@ -22,7 +22,8 @@ export const selectRules: RuleFamily<'Gather' | 'ScatterND' | 'Where'> = {
     pullback: ({ g, node, cotangents: [dy], wanted }) => {
       const [x, indices] = inputsOf(node) as [Value, Value];
       const axis = node.attributes['axis'];
-      if (axis?.kind === 'int' && axis.value !== 0) throw internal(`${node.name}: only rows are gathered differentiably`);
+      if (axis?.kind === 'int' && axis.value !== 0)
+        throw internal(`${node.name}: only rows are gathered differentiably`);
       if (!wanted[0]) return [];
       const none = expandTo(g, g.constant(0), shapeOf(g, x), x.shape);
       return [linear(dy, (d) => scatterND(g, none, unsqueeze(g, indices, [-1]), d, 'add'))];
@@ -34,7 +35,11 @@ export const selectRules: RuleFamily<'Gather' | 'ScatterND' | 'Where'> = {
     pullback: ({ g, node, cotangents: [dy], wanted }) => {
       if (!reduces(node)) throw internal(`${node.name}: only sums are scattered differentiably`);
       const indices = inputsOf(node)[1]!;
-      return [wanted[0] ? dy : undefined, undefined, wanted[2] ? linear(dy, (d) => gatherND(g, d, indices)) : undefined];
+      return [
+        wanted[0] ? dy : undefined,
+        undefined,
+        wanted[2] ? linear(dy, (d) => gatherND(g, d, indices)) : undefined,
+      ];
     },
     pushforward: ({ g, node, tangents: [dx, , du] }) => {
       if (!reduces(node)) throw internal(`${node.name}: only sums are scattered differentiably`);

@@ -5,7 +5,8 @@ import { broadcast } from '../shapes.js';
 /** Element-wise operators with numpy's broadcasting. Shapes: a, b → broadcast(a, b). */
 
 type BinaryOp = 'Add' | 'Sub' | 'Mul' | 'Div' | 'Pow' | 'Min' | 'Max' | 'Mod';
-type UnaryOp = 'Neg' | 'Exp' | 'Log' | 'Sqrt' | 'Reciprocal' | 'Erf' | 'Tanh' | 'Sigmoid' | 'Relu' | 'Abs' | 'Floor' | 'Ceil';
+type UnaryOp =
+  'Neg' | 'Exp' | 'Log' | 'Sqrt' | 'Reciprocal' | 'Erf' | 'Tanh' | 'Sigmoid' | 'Relu' | 'Abs' | 'Floor' | 'Ceil';
 type Operand = Value | number;
 
 function operand(g: GraphBuilder, x: Operand, like: ElementType): Value {

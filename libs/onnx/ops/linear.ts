@@ -22,7 +22,8 @@ export function gemm(
   c?: Value,
   options: { transA?: boolean; transB?: boolean } = {},
 ): Value {
-  if (a.shape.length !== 2 || b.shape.length !== 2) throw internal(`Gemm of ${describe(a.shape)} and ${describe(b.shape)}`);
+  if (a.shape.length !== 2 || b.shape.length !== 2)
+    throw internal(`Gemm of ${describe(a.shape)} and ${describe(b.shape)}`);
   const [m, k] = options.transA ? [a.shape[1]!, a.shape[0]!] : [a.shape[0]!, a.shape[1]!];
   const [k2, n] = options.transB ? [b.shape[1]!, b.shape[0]!] : [b.shape[0]!, b.shape[1]!];
   if (k !== k2) throw internal(`Gemm of ${describe(a.shape)} and ${describe(b.shape)}`);

@@ -118,12 +118,20 @@ function argument(g: GraphBuilder, op: 'ArgMin' | 'ArgMax', x: Value, axis: numb
 }
 
 /** The index of the least element along an axis, the first of equals. */
-export const argMin = (g: GraphBuilder, x: Value, axis: number, keepDims = true): Value => argument(g, 'ArgMin', x, axis, keepDims);
+export const argMin = (g: GraphBuilder, x: Value, axis: number, keepDims = true): Value =>
+  argument(g, 'ArgMin', x, axis, keepDims);
 /** The index of the greatest element along an axis, the first of equals. */
-export const argMax = (g: GraphBuilder, x: Value, axis: number, keepDims = true): Value => argument(g, 'ArgMax', x, axis, keepDims);
+export const argMax = (g: GraphBuilder, x: Value, axis: number, keepDims = true): Value =>
+  argument(g, 'ArgMax', x, axis, keepDims);
 
 /** The k greatest (or least) along the last axis, sorted, with their indices. k is int64 [1], `dim` its name or number. */
-export function topK(g: GraphBuilder, x: Value, k: Value, dim: Dim, largest: boolean): { values: Value; indices: Value } {
+export function topK(
+  g: GraphBuilder,
+  x: Value,
+  k: Value,
+  dim: Dim,
+  largest: boolean,
+): { values: Value; indices: Value } {
   const shape = [...x.shape.slice(0, -1), dim];
   const [values, indices] = g.emit({
     op: 'TopK',
