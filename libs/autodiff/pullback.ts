@@ -44,11 +44,15 @@ export function pullback(
   return wrt.map((v) => accumulated.get(v));
 }
 
-/** All values that depend on `sources`, themselves included. */
+/**
+ * All values that depend differentiably on `sources`, themselves included. What is not a float (a shape, an index, a condition)
+ * does not move with its inputs: its derivative is zero, and so is that of what is made from it alone.
+ */
 export function dependents(nodes: readonly Node[], sources: Iterable<Value>): Set<Value> {
   const found = new Set<Value>(sources);
   for (const node of nodes) {
-    if (node.inputs.some((v) => v && found.has(v))) for (const v of node.outputs) found.add(v);
+    if (!node.inputs.some((v) => v && found.has(v))) continue;
+    for (const v of node.outputs) if (v.type === 'float32' || v.type === 'float64') found.add(v);
   }
   return found;
 }

@@ -19,7 +19,7 @@ function single(node: Node): { x: Value; y: Value; axis: number } {
 }
 
 /** S(p, u) = p ∘ (u − Σ p u): what the Jacobian of a softmax, which is symmetric, does to u. */
-function softmaxJacobian(g: GraphBuilder, p: Value, u: Value, axis: number): Value {
+export function softmaxJacobian(g: GraphBuilder, p: Value, u: Value, axis: number): Value {
   const centred = sub(g, u, reduceSum(g, mul(g, p, u), [axis]));
   return composite(mul(g, p, centred), {
     inputs: [p, u],

@@ -1,7 +1,7 @@
 import { internal } from '../../errors/error.js';
 import type { Node, Value } from '../../onnx/ir.js';
-import { expandTo, gather, gatherND, scatterND, shapeOf, unsqueeze, where } from '../../onnx/ops/index.js';
-import { linear, sum, unbroadcast } from '../algebra.js';
+import { expandLike, expandTo, gather, gatherND, scatterND, shapeOf, unsqueeze, where } from '../../onnx/ops/index.js';
+import { linear, unbroadcast } from '../algebra.js';
 import type { RuleFamily } from '../rule.js';
 
 function inputsOf(node: Node): Value[] {
@@ -61,14 +61,10 @@ export const selectRules: RuleFamily<'Gather' | 'ScatterND' | 'Where'> = {
     },
     pushforward: ({ g, node, tangents: [, da, db] }) => {
       const condition = inputsOf(node)[0]!;
+      const [y] = node.outputs;
       const zero = g.constant(0);
-      return [
-        sum(
-          g,
-          linear(da, (d) => where(g, condition, d, zero)),
-          linear(db, (d) => where(g, condition, zero, d)),
-        ),
-      ];
+      const moved = (da ?? db) ? where(g, condition, da ?? zero, db ?? zero) : undefined;
+      return [linear(moved, (d) => expandLike(g, d, y!))];
     },
   },
 };
