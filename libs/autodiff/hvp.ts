@@ -1,8 +1,9 @@
 import { internal } from '../errors/error.js';
 import type { GraphBuilder } from '../onnx/builder.js';
 import type { Value } from '../onnx/ir.js';
-import { expandTo, mul, reduceSum, shapeOf, slice, softmax, sqrt, sub } from '../onnx/ops/index.js';
+import { mul, reduceSum, slice, softmax, sqrt, sub } from '../onnx/ops/index.js';
 import { describe, fixed, sameShape } from '../onnx/shapes.js';
+import { everywhere, zeros } from './algebra.js';
 import { pullback } from './pullback.js';
 import { pushforward } from './pushforward.js';
 import type { Derivative } from './rule.js';
@@ -17,7 +18,7 @@ import { softmaxJacobian } from './rules/normalise.js';
 
 /** ∂ Σ loss / ∂ wrt, one for each. */
 export function gradient(g: GraphBuilder, loss: Value, wrt: readonly Value[]): readonly Value[] {
-  return filled(g, pullback(g, [loss], [filledWith(g, 1, loss)], wrt), wrt);
+  return filled(g, pullback(g, [loss], [everywhere(g, 1, loss)], wrt), wrt);
 }
 
 export interface HessianProducts {
@@ -37,7 +38,7 @@ export function hessianVector(
   wrt: readonly Value[],
   probes: readonly (readonly Derivative[])[],
 ): HessianProducts {
-  const parts = pullback(g, [loss], [filledWith(g, 1, loss)], wrt);
+  const parts = pullback(g, [loss], [everywhere(g, 1, loss)], wrt);
   const depending = parts.filter((part): part is Value => part !== undefined);
   const products = probes.map((probe) => {
     const along = pushforward(g, directions(wrt, probe), depending);
@@ -129,11 +130,5 @@ function directions(wrt: readonly Value[], probe: readonly Derivative[]): Map<Va
 }
 
 function filled(g: GraphBuilder, parts: readonly Derivative[], wrt: readonly Value[]): readonly Value[] {
-  return wrt.map((value, i) => parts[i] ?? filledWith(g, 0, value));
-}
-
-/** A constant in the shape of a value, which may be known only at run time. */
-function filledWith(g: GraphBuilder, constant: number, like: Value): Value {
-  if (like.shape.length === 0) return g.constant(constant);
-  return expandTo(g, g.constant(constant), shapeOf(g, like), like.shape);
+  return wrt.map((value, i) => parts[i] ?? zeros(g, value));
 }

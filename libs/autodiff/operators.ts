@@ -34,6 +34,7 @@ export const differentiableOps = [
   'Squeeze',
   'Unsqueeze',
   'Gather',
+  'GatherND',
   'ScatterND',
   'Where',
   'Identity',

@@ -2,11 +2,9 @@ import { internal } from '../../errors/error.js';
 import type { GraphBuilder } from '../../onnx/builder.js';
 import type { Node, Value } from '../../onnx/ir.js';
 import { add, cast, div, erf, exp, greater, mul, neg, reciprocal, sub } from '../../onnx/ops/index.js';
-import { expandLike } from '../../onnx/ops/index.js';
-import { sameShape } from '../../onnx/shapes.js';
-import { difference, linear, scaled, sum, unbroadcast } from '../algebra.js';
+import { difference, linear, scaled, spread, sum, unbroadcast } from '../algebra.js';
 import { composite } from '../composite.js';
-import type { Derivative, Rule, RuleFamily } from '../rule.js';
+import type { Rule, RuleFamily } from '../rule.js';
 
 function operands(node: Node): [Value, Value] {
   const [a, b] = node.inputs;
@@ -19,11 +17,6 @@ function argument(node: Node): { x: Value; y: Value } {
   const [y] = node.outputs;
   if (!x || !y) throw internal(`${node.name} has an input and an output`);
   return { x, y };
-}
-
-/** An operand's tangent may be smaller than the result it is a term of. */
-function spread(g: GraphBuilder, tangent: Derivative, like: Value): Derivative {
-  return tangent && (sameShape(tangent.shape, like.shape) ? tangent : expandLike(g, tangent, like));
 }
 
 /** A unary operator with y' = derivative(x, y): both directions multiply by it. */

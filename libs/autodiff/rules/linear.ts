@@ -1,8 +1,7 @@
 import { internal } from '../../errors/error.js';
 import type { Node, Value } from '../../onnx/ir.js';
 import { gemm, matMul, transposeLast } from '../../onnx/ops/index.js';
-import { expandLike } from '../../onnx/ops/index.js';
-import { linear, sum, unbroadcast } from '../algebra.js';
+import { linear, spread, sum, unbroadcast } from '../algebra.js';
 import type { RuleFamily } from '../rule.js';
 
 function factors(node: Node): { a: Value; b: Value; c: Value | undefined; y: Value } {
@@ -67,7 +66,7 @@ export const linearRules: RuleFamily<'MatMul' | 'Gemm'> = {
         linear(da, (d) => gemm(g, d, b, undefined, options)),
         linear(db, (d) => gemm(g, a, d, undefined, options)),
       );
-      return [product ? sum(g, product, dc) : linear(dc, (d) => expandLike(g, d, y))];
+      return [product ? sum(g, product, dc) : spread(g, dc, y)];
     },
   },
 };

@@ -2,7 +2,7 @@ import { internal } from '../../errors/error.js';
 import type { GraphBuilder } from '../../onnx/builder.js';
 import type { Node, Value } from '../../onnx/ir.js';
 import { add, exp, mul, reduceMean, reduceSum, sub } from '../../onnx/ops/index.js';
-import { difference, linear, scaled, sum, unbroadcast } from '../algebra.js';
+import { difference, linear, scaled, spread, sum, unbroadcast } from '../algebra.js';
 import { composite } from '../composite.js';
 import type { Derivative, RuleFamily } from '../rule.js';
 
@@ -109,7 +109,7 @@ export const normaliseRules: RuleFamily<'Softmax' | 'LogSoftmax' | 'LayerNormali
       const { x, gamma, hat, r } = normalised(g, node);
       const moved: Derivative = linear(dx, (d) => mul(g, layerNormJacobian(g, d, x, hat, r), gamma));
       return [
-        sum(g, moved, scaled(g, dGamma, hat), dBeta),
+        spread(g, sum(g, moved, scaled(g, dGamma, hat), dBeta), x),
         linear(dx, (d) => reduceMean(g, d, [-1])),
         linear(dx, (d) => mul(g, mul(g, reduceMean(g, mul(g, d, hat), [-1]), mul(g, r, r)), -1)),
       ];

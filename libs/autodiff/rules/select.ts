@@ -1,7 +1,7 @@
 import { internal } from '../../errors/error.js';
 import type { Node, Value } from '../../onnx/ir.js';
-import { expandLike, expandTo, gather, gatherND, scatterND, shapeOf, unsqueeze, where } from '../../onnx/ops/index.js';
-import { linear, unbroadcast } from '../algebra.js';
+import { gather, gatherND, scatterND, unsqueeze, where } from '../../onnx/ops/index.js';
+import { linear, spread, unbroadcast, zeros } from '../algebra.js';
 import type { RuleFamily } from '../rule.js';
 
 function inputsOf(node: Node): Value[] {
@@ -16,7 +16,7 @@ function reduces(node: Node): boolean {
   return reduction?.kind === 'string' && reduction.value === 'add';
 }
 
-export const selectRules: RuleFamily<'Gather' | 'ScatterND' | 'Where'> = {
+export const selectRules: RuleFamily<'Gather' | 'GatherND' | 'ScatterND' | 'Where'> = {
   // y = x[i] along axis 0:  ẋ[i];  x̄ = zeros, ȳ added at i
   Gather: {
     pullback: ({ g, node, cotangents: [dy], wanted }) => {
@@ -25,10 +25,17 @@ export const selectRules: RuleFamily<'Gather' | 'ScatterND' | 'Where'> = {
       if (axis?.kind === 'int' && axis.value !== 0)
         throw internal(`${node.name}: only rows are gathered differentiably`);
       if (!wanted[0]) return [];
-      const none = expandTo(g, g.constant(0), shapeOf(g, x), x.shape);
-      return [linear(dy, (d) => scatterND(g, none, unsqueeze(g, indices, [-1]), d, 'add'))];
+      return [linear(dy, (d) => scatterND(g, zeros(g, x), unsqueeze(g, indices, [-1]), d, 'add'))];
     },
     pushforward: ({ g, node, tangents: [dx] }) => [linear(dx, (d) => gather(g, d, inputsOf(node)[1]!, 0))],
+  },
+  // y = x[i] by coordinates:  ẋ[i];  x̄ = zeros, ȳ added at i
+  GatherND: {
+    pullback: ({ g, node, cotangents: [dy] }) => {
+      const [x, indices] = inputsOf(node) as [Value, Value];
+      return [linear(dy, (d) => scatterND(g, zeros(g, x), indices, d, 'add'))];
+    },
+    pushforward: ({ g, node, tangents: [dx] }) => [linear(dx, (d) => gatherND(g, d, inputsOf(node)[1]!))],
   },
   // y = x, u added at i:  ẋ, u̇ added at i;  x̄ = ȳ, ū = ȳ[i]
   ScatterND: {
@@ -44,8 +51,7 @@ export const selectRules: RuleFamily<'Gather' | 'ScatterND' | 'Where'> = {
     pushforward: ({ g, node, tangents: [dx, , du] }) => {
       if (!reduces(node)) throw internal(`${node.name}: only sums are scattered differentiably`);
       const [x, indices] = inputsOf(node) as [Value, Value];
-      const base = dx ?? expandTo(g, g.constant(0), shapeOf(g, x), x.shape);
-      return [du ? scatterND(g, base, indices, du, 'add') : dx];
+      return [du ? scatterND(g, dx ?? zeros(g, x), indices, du, 'add') : dx];
     },
   },
   // y = c ? a : b:  c ? ȧ : ḃ;  ā = c ? ȳ : 0, b̄ = c ? 0 : ȳ
@@ -64,7 +70,7 @@ export const selectRules: RuleFamily<'Gather' | 'ScatterND' | 'Where'> = {
       const [y] = node.outputs;
       const zero = g.constant(0);
       const moved = (da ?? db) ? where(g, condition, da ?? zero, db ?? zero) : undefined;
-      return [linear(moved, (d) => expandLike(g, d, y!))];
+      return [spread(g, moved, y!)];
     },
   },
 };

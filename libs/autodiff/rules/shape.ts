@@ -14,7 +14,7 @@ import {
   transpose,
   unsqueeze,
 } from '../../onnx/ops/index.js';
-import { linear, unbroadcast } from '../algebra.js';
+import { linear, unbroadcast, zeros } from '../algebra.js';
 import type { Derivative, Rule, RuleFamily } from '../rule.js';
 
 function parts(node: Node): { x: Value; argument: Value | undefined; y: Value } {
@@ -132,8 +132,4 @@ function concatAxis(node: Node): number {
   const axis = node.attributes['axis'];
   if (axis?.kind !== 'int') throw internal(`${node.name} has an axis`);
   return axis.value;
-}
-
-function zeros(g: GraphBuilder, like: Value): Value {
-  return expandTo(g, g.constant(0), shapeOf(g, like), like.shape);
 }
