@@ -1,6 +1,6 @@
 import type { GraphBuilder } from '../onnx/builder.js';
 import type { Dim, Value } from '../onnx/ir.js';
-import { gather, reshape } from '../onnx/ops/index.js';
+import { gather, reshape, slice } from '../onnx/ops/index.js';
 import { fixed } from '../onnx/shapes.js';
 
 /**
@@ -65,4 +65,15 @@ export function packTokens(g: GraphBuilder, layout: TokenLayout, padded: Value):
 export function uniformLayout(batch: Dim, tokens: number, special: number): TokenLayout {
   const rows = typeof batch === 'number' ? batch * tokens : `${batch}·${tokens}`;
   return { batch, rows, longest: tokens, special, packed: undefined };
+}
+
+/** The special tokens alone, as tokens of a uniform layout. */
+export function specialTokens(g: GraphBuilder, { rows, layout }: Tokens): Tokens {
+  const { batch, special, packed } = layout;
+  const narrowed = uniformLayout(batch, special, special);
+  const width = fixed(rows.shape[1], 'the width of a token');
+  const chosen = packed
+    ? gather(g, rows, slice(g, packed.rowsAt, 1, 0, special))
+    : slice(g, padTokens(g, layout, rows), 1, 0, special);
+  return { rows: reshape(g, chosen, [narrowed.rows, width]), layout: narrowed };
 }
