@@ -16,12 +16,7 @@ function forward(
   const weights = new Map(
     vitWeights(shape).map((weight) => [weight.name, g.input(weight.name, 'float32', weight.dims)]),
   );
-  const logits = vitLogits(g, pixels, batch, shape, (weight) => {
-    const value = weights.get(weight);
-    if (!value) throw internal(`the model has no weight ${weight}`);
-    return value;
-  });
-  return { g, weights, logits };
+  return { g, weights, logits: vitLogits(g, pixels, shape, weights) };
 }
 
 /** The name of the output that is a weight's gradient. */

@@ -1,24 +1,11 @@
-/**
- * A ViT for image classification (Dosovitskiy et al. 2021) in Hugging Face's layout of weights, with the weights as graph inputs,
- * so that one session serves every step of training. Activations stay matrices [B·T, D] wherever they can: a Gemm with a
- * transposed operand differentiates into Gemms, and none of them needs a copy of a weight or of an activation.
- */
+/** The shapes of a ViT to be trained, its weights by their names in a Hugging Face checkpoint, and its network over weights that are inputs. */
+import { vit } from '../models/architectures/vit.js';
+import type { ClassifierSpec } from '../models/architectures/transformer.js';
+import { canonical } from '../models/layers/canonical.js';
+import { visionTransformer } from '../models/vision-transformer.js';
+import { inputWeights } from '../models/weights.js';
 import type { GraphBuilder } from '../onnx/builder.js';
 import type { Value } from '../onnx/ir.js';
-import {
-  add,
-  concat,
-  expandTo,
-  gelu,
-  gemm,
-  layerNormalization,
-  matMul,
-  mul,
-  reshape,
-  slice,
-  softmax,
-  transpose,
-} from '../onnx/ops/index.js';
 
 export interface VitShape {
   /** Side of the square input; the position embeddings are of this many patches. */
@@ -66,55 +53,26 @@ export function vitWeights(shape: VitShape): WeightShape[] {
   return weights;
 }
 
-/** Appends the network to `g`: pixels [batch, C, H, W] → logits [batch, classes]. `weight` finds a weight by name. */
-export function vitLogits(
-  g: GraphBuilder,
-  pixels: Value,
-  batch: number,
-  shape: VitShape,
-  weight: (name: string) => Value,
-): Value {
-  const { hidden, heads, patchSize, channels, imageSize, epsilon } = shape;
-  const grid = imageSize / patchSize;
-  const tokens = grid * grid + 1;
-  const rows = batch * tokens;
-  const width = hidden / heads;
-  const affine = (x: Value, name: string) =>
-    gemm(g, x, weight(`${name}.weight`), weight(`${name}.bias`), { transB: true });
-  const norm = (x: Value, name: string) =>
-    layerNormalization(g, x, weight(`${name}.weight`), weight(`${name}.bias`), epsilon).y;
-
-  // A convolution whose stride is its kernel is a matrix product over patches: [B, C, gy, p, gx, p] → [B·gy·gx, C·p·p].
-  const cut = reshape(g, pixels, [batch, channels, grid, patchSize, grid, patchSize]);
-  const patchLength = channels * patchSize * patchSize;
-  const patches = reshape(g, transpose(g, cut, [0, 2, 4, 1, 3, 5]), [batch * grid * grid, patchLength]);
-  const projection = 'vit.embeddings.patch_embeddings.projection';
-  const kernel = reshape(g, weight(`${projection}.weight`), [hidden, patchLength]);
-  const embedded = gemm(g, patches, kernel, weight(`${projection}.bias`), { transB: true });
-  const classToken = expandTo(g, weight('vit.embeddings.cls_token'), g.integers([batch, 1, hidden]), [
-    batch,
-    1,
+/** The network's shape as libs/models reads it from a config. */
+export function specOf(shape: VitShape): ClassifierSpec {
+  const { imageSize, patchSize, channels, hidden, layers, heads, intermediate, classes, epsilon } = shape;
+  return {
+    architecture: 'ViTForImageClassification',
+    family: vit,
+    image: { height: imageSize, width: imageSize, channels },
+    patch: { height: patchSize, width: patchSize },
+    tokens: (imageSize / patchSize) ** 2 + 1,
+    special: 1,
     hidden,
-  ]);
-  const sequence = concat(g, [classToken, reshape(g, embedded, [batch, tokens - 1, hidden])], 1);
-  let x = reshape(g, add(g, sequence, weight('vit.embeddings.position_embeddings')), [rows, hidden]);
+    headWidth: hidden / heads,
+    blocks: Array.from({ length: layers }, () => ({ heads, neurons: intermediate })),
+    classes,
+    epsilon,
+  };
+}
 
-  const split = (value: Value, perm: readonly number[]) =>
-    transpose(g, reshape(g, value, [batch, tokens, heads, width]), perm);
-  for (let layer = 0; layer < shape.layers; layer++) {
-    const block = `vit.encoder.layer.${layer}`;
-    const normed = norm(x, `${block}.layernorm_before`);
-    const query = mul(g, affine(normed, `${block}.attention.attention.query`), 1 / Math.sqrt(width));
-    const key = affine(normed, `${block}.attention.attention.key`);
-    const value = affine(normed, `${block}.attention.attention.value`);
-    const scores = matMul(g, split(query, [0, 2, 1, 3]), split(key, [0, 2, 3, 1]));
-    const context = matMul(g, softmax(g, scores), split(value, [0, 2, 1, 3]));
-    const joined = reshape(g, transpose(g, context, [0, 2, 1, 3]), [rows, hidden]);
-    x = add(g, x, affine(joined, `${block}.attention.output.dense`));
-    const inner = gelu(g, affine(norm(x, `${block}.layernorm_after`), `${block}.intermediate.dense`));
-    x = add(g, x, affine(inner, `${block}.output.dense`));
-  }
-  // Only the class token is read, and a layer normalisation is by row.
-  const last = reshape(g, slice(g, reshape(g, x, [batch, tokens, hidden]), 1, 0, 1), [batch, hidden]);
-  return affine(norm(last, 'vit.layernorm'), 'classifier');
+/** Appends the network to `g`: pixels [batch, C, H, W] → logits [batch, classes]; the weights are inputs of the graph. */
+export function vitLogits(g: GraphBuilder, pixels: Value, shape: VitShape, weights: ReadonlyMap<string, Value>): Value {
+  const inputs = { spec: specOf(shape), weights: inputWeights(weights), layers: canonical };
+  return visionTransformer(g, pixels, { ...inputs, gates: new Map(), atSeams: new Map() }).logits;
 }
