@@ -1,0 +1,198 @@
+import { internal } from '../errors/error.js';
+import type { Checkpoint } from '../models/checkpoint.js';
+import { specOf, unitsOf } from '../models/classifier.js';
+import { GATE_KINDS, type GateKind } from '../models/gates.js';
+import { loadGraph } from '../runtime/load-graph.js';
+import type { Runtime, Session } from '../runtime/runtime.js';
+import type { TensorValue } from '../runtime/tensor.js';
+import { readBatches, type SampleBatch, type Samples } from './batches.js';
+import type { Probing } from './estimators.js';
+import { Interactions } from './interactions.js';
+import { losses, type Loss } from './losses.js';
+import { Moments, type GateEstimate } from './moments.js';
+import { buildProbeGraph, names } from './probe-graph.js';
+import { drawSigns } from './signs.js';
+
+/** What curvature work needs of its surroundings. */
+export interface CurvatureContext {
+  readonly runtime: Runtime;
+  /** Where graphs lie while they run, on the file system of the weights if links to them are to be free. */
+  readonly workDirectory: string;
+  /** `done` of `total` directions, counted once for every sample. */
+  readonly progress?: ((event: { stage: string; done: number; total: number; unit: string }) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface EstimateOptions {
+  /** Float32 weights. */
+  readonly checkpoint: Checkpoint;
+  readonly samples: Samples;
+  /** More than one only for directions over classes. */
+  readonly kinds: readonly GateKind[];
+  readonly loss: Loss;
+  readonly probing: Probing;
+  readonly seed: number;
+  /** Kinds whose full Hessian is wanted. */
+  readonly interactions: readonly GateKind[];
+  /** Samples of a run. */
+  readonly batch: number;
+  /** Directions of a run share its forward part; the more, the more memory. */
+  readonly unrolled?: number;
+}
+
+export interface KindEstimate extends GateEstimate {
+  /** H summed over samples [gates, gates]; undefined unless asked for. */
+  readonly interactions: Float64Array | undefined;
+}
+
+/** Gates that every sample has for itself; the others are shared by all, and their derivatives are summed. */
+export function isPerSample(kind: GateKind): boolean {
+  return kind === 'tokens' || kind === 'masks';
+}
+
+/** Beyond this many directions the shared forward part is a small share of a run. */
+const mostUnrolled = 8;
+
+/**
+ * Gradient and curvature of the gates of some kinds by one estimator, batch by batch. What a sample gets depends on its own index,
+ * the seed and the probe alone. Throws INVALID_ARGUMENT, CANCELLED.
+ */
+export async function estimate(
+  options: EstimateOptions,
+  context: CurvatureContext,
+): Promise<ReadonlyMap<GateKind, KindEstimate>> {
+  const { checkpoint, samples, kinds, loss, probing, batch } = options;
+  const spec = specOf(checkpoint);
+  const gates = new Map(kinds.map((kind) => [kind, unitsOf(spec, kind).reduce((a, b) => a + b, 0)]));
+  const runs = Math.ceil(probing.count / (options.unrolled ?? mostUnrolled));
+  const unrolled = Math.ceil(probing.count / runs);
+  const collectors = await openCollectors(options, gates, context.runtime);
+  const graph = buildProbeGraph(checkpoint, { kinds, loss, space: probing.space, unrolled, batch });
+  // Pre-packing would copy every weight once for every direction.
+  const session = await loadGraph(context.runtime, graph, context.workDirectory, { prepacking: false });
+  try {
+    const width = probing.space === 'classes' ? spec.classes : gates.get(kinds[0]!)!;
+    const ones = Object.fromEntries([...gates].map(([kind, n]) => [kind, filled(batch, n, 1)]));
+    const total = samples.indices.length * probing.count;
+    let done = 0;
+    const batches = readBatches(samples, {
+      batch,
+      image: spec.image,
+      classes: spec.classes,
+      labels: losses[loss].needsLabels,
+      signal: context.signal,
+    });
+    for await (const part of batches) {
+      for (let run = 0; run < runs; run++) {
+        const first = run * unrolled;
+        const used = Math.min(unrolled, probing.count - first);
+        const directions = Array.from({ length: unrolled }, (_, k) =>
+          k < used ? directionsOf(options, part, first + k, width) : filled(batch, width, 0),
+        );
+        const outputs = await runOnce(session, part, ones, directions, context.signal);
+        await collect(collectors, part, outputs, directions.slice(0, used), run === 0);
+        done += used * part.indices.length;
+        context.progress?.({ stage: 'score', done, total, unit: 'directions' });
+      }
+      for (const { moments } of collectors) moments.endBatch(part.start, part.indices.length);
+    }
+    const results = new Map<GateKind, KindEstimate>();
+    for (const { kind, moments, interactions } of collectors) {
+      results.set(kind, { ...moments.result(), interactions: await interactions?.result() });
+    }
+    return results;
+  } finally {
+    await session.dispose();
+    await Promise.all(collectors.map(({ interactions }) => interactions?.dispose()));
+  }
+}
+
+interface Collector {
+  readonly kind: GateKind;
+  readonly space: Probing['space'];
+  readonly moments: Moments;
+  readonly interactions: Interactions | undefined;
+}
+
+async function openCollectors(
+  { kinds, samples, probing, batch, interactions }: EstimateOptions,
+  gates: ReadonlyMap<GateKind, number>,
+  runtime: Runtime,
+): Promise<Collector[]> {
+  const collectors: Collector[] = [];
+  for (const kind of kinds) {
+    const n = gates.get(kind)!;
+    const rows = isPerSample(kind) ? samples.indices.length : undefined;
+    collectors.push({
+      kind,
+      space: probing.space,
+      moments: new Moments(n, rows, probing, batch),
+      interactions: interactions.includes(kind) ? await Interactions.open(runtime, kind, n, probing) : undefined,
+    });
+  }
+  return collectors;
+}
+
+function runOnce(
+  session: Session,
+  part: SampleBatch,
+  ones: Readonly<Record<string, TensorValue>>,
+  directions: readonly TensorValue[],
+  signal: AbortSignal | undefined,
+): Promise<Record<string, TensorValue>> {
+  const feeds: Record<string, TensorValue> = { [names.pixels]: part.pixels, ...ones };
+  if (part.targets) feeds[names.targets] = part.targets;
+  directions.forEach((direction, k) => (feeds[names.direction(k)] = direction));
+  return session.run(feeds, signal ? { signal } : {});
+}
+
+async function collect(
+  collectors: readonly Collector[],
+  part: SampleBatch,
+  outputs: Readonly<Record<string, TensorValue>>,
+  directions: readonly TensorValue[],
+  withGradient: boolean,
+): Promise<void> {
+  const count = part.indices.length;
+  for (const { kind, space, moments, interactions } of collectors) {
+    const gradient = outputs[names.gradient(kind)];
+    if (gradient && withGradient) moments.addGradient(floats(gradient), part.start, count);
+    for (const [k, direction] of directions.entries()) {
+      const product = outputs[names.product(kind, k)];
+      if (!product) throw internal(`the graph gave no product ${k} of ${kind}`);
+      const right = floats(product);
+      const left = space === 'classes' ? right : floats(direction);
+      moments.addProbe(left, right);
+      await interactions?.addProbe(left, right, count);
+    }
+  }
+}
+
+/** The direction of one probe for every sample of a batch, [batch, width]. */
+function directionsOf(
+  { probing, seed, kinds, batch }: EstimateOptions,
+  part: SampleBatch,
+  probe: number,
+  width: number,
+): TensorValue {
+  const direction = filled(batch, width, 0);
+  const data = floats(direction);
+  // Signs over classes do not depend on which kinds were asked for, those over gates are of one kind.
+  const stream = probing.space === 'classes' ? 0 : 1 + GATE_KINDS.indexOf(kinds[0]!);
+  for (let slot = 0; slot < batch; slot++) {
+    const row = data.subarray(slot * width, (slot + 1) * width);
+    const index = part.indices[slot];
+    if (probing.directions === 'units') row[probe] = 1;
+    else if (index !== undefined) drawSigns(row, seed, stream, index, probe);
+  }
+  return direction;
+}
+
+function filled(batch: number, width: number, value: number): TensorValue {
+  return { type: 'float32', dims: [batch, width], data: new Float32Array(batch * width).fill(value) };
+}
+
+function floats({ data }: TensorValue): Float32Array {
+  if (data instanceof Float32Array) return data;
+  throw internal('the graph computes in float32');
+}

@@ -1,0 +1,146 @@
+import { basename } from 'node:path';
+import type { Dataset } from '../data/dataset.js';
+import { invalid } from '../errors/error.js';
+import { asFloat32, type Checkpoint } from '../models/checkpoint.js';
+import { specOf, unitsOf } from '../models/classifier.js';
+import type { ClassifierSpec } from '../models/architectures/transformer.js';
+import { GATE_KINDS, type GateKind } from '../models/gates.js';
+import { defaultBatch, defaultEstimator } from './defaults.js';
+import { estimate, isPerSample, type CurvatureContext, type KindEstimate } from './estimate.js';
+import { estimators, type EstimatorKind, type Probing } from './estimators.js';
+import type { Loss } from './losses.js';
+import type { EstimatorUsed, Scores, UnitScores } from './scores.js';
+
+export interface ScoreOptions {
+  readonly checkpoint: Checkpoint;
+  readonly dataset: Dataset;
+  /** Which samples, in the order of the rows of the result. */
+  readonly indices: readonly number[];
+  readonly units: readonly GateKind[];
+  /** Default kl. */
+  readonly loss?: Loss;
+  /** Default: the best measured for each kind of unit (`defaults.ts`). */
+  readonly estimator?: EstimatorKind;
+  /** Random directions a sample; `exact` takes as many as it needs. */
+  readonly probes?: number;
+  /** Default 0. */
+  readonly seed?: number;
+  /** Also the full Hessian, for heads and neurons. */
+  readonly interactions?: boolean;
+  /** Samples of a run. Default: by the number of tokens. */
+  readonly batch?: number;
+}
+
+/** Kinds that one estimator serves in the same runs. */
+interface Group {
+  readonly kinds: GateKind[];
+  readonly probing: Probing;
+  readonly used: EstimatorUsed;
+}
+
+/**
+ * Gradient and curvature of the loss by the gates of a classifier, over samples of a dataset. Memory is bounded by the batch, the
+ * model and the result. Repeatable bit for bit by (seed, indices, batch); another batch changes the rounding of the runtime's
+ * kernels at most, never what is drawn.
+ * Throws INVALID_ARGUMENT (no samples, no labels for cross-entropy, an estimator that does not know the loss, data that do not fit
+ * the model), CANCELLED.
+ */
+export async function scoreCheckpoint(options: ScoreOptions, context: CurvatureContext): Promise<Scores> {
+  const { dataset, indices, loss = 'kl', seed = 0, interactions = false } = options;
+  if (indices.length === 0) throw invalid(`${dataset.name}: no samples, expected at least one`);
+  const checkpoint = await asFloat32(options.checkpoint, context.workDirectory);
+  const spec = specOf(checkpoint);
+  const kinds = GATE_KINDS.filter((kind) => options.units.includes(kind));
+  if (kinds.length === 0) throw invalid(`units: none, expected some of ${GATE_KINDS.join(', ')}`);
+  const groups = groupsOf(spec, kinds, { ...options, loss, seed });
+  const batch = Math.min(options.batch ?? defaultBatch(spec), indices.length);
+  const units: Scores['units'] = {};
+  const first = groups[0]!.used;
+  const total = groups.reduce((sum, { probing }) => sum + probing.count * indices.length, 0);
+  let done = 0;
+  for (const { kinds, probing, used } of groups) {
+    const results = await estimate(
+      {
+        checkpoint,
+        samples: { dataset, indices },
+        kinds,
+        loss,
+        probing,
+        seed,
+        interactions: interactions ? kinds.filter((kind) => !isPerSample(kind)) : [],
+        batch,
+      },
+      { ...context, progress: (event) => context.progress?.({ ...event, done: done + event.done, total }) },
+    );
+    done += probing.count * indices.length;
+    for (const [kind, result] of results) {
+      const scores = unitScores(shapeOf(spec, kind, indices.length), result);
+      units[kind] = sameEstimator(used, first) ? scores : { ...scores, estimator: used };
+    }
+  }
+  return {
+    model: basename(checkpoint.directory),
+    checkpointDigest: checkpoint.digest,
+    data: dataset.name,
+    dataDigest: dataset.digest,
+    loss,
+    samples: indices.length,
+    indices: [...indices],
+    estimator: first,
+    units,
+  };
+}
+
+/** Directions over classes reach the gates of all kinds in one pullback; those over gates are of one kind. */
+function groupsOf(
+  spec: ClassifierSpec,
+  kinds: readonly GateKind[],
+  options: ScoreOptions & { readonly loss: Loss; readonly seed: number },
+): Group[] {
+  const { loss, seed } = options;
+  const groups: Group[] = [];
+  for (const kind of kinds) {
+    const gates = unitsOf(spec, kind).reduce((a, b) => a + b, 0);
+    const usual = defaultEstimator(kind, loss, spec.classes);
+    const estimator = estimators[options.estimator ?? usual.kind];
+    const probing = estimator.probing({ loss, gates, classes: spec.classes, probes: options.probes ?? usual.probes });
+    const used: EstimatorUsed = { kind: estimator.kind, probes: probing.count, seed };
+    const joined = groups.find((group) => probing.space === 'classes' && sameEstimator(group.used, used));
+    if (joined && joined.probing.space === 'classes') joined.kinds.push(kind);
+    else groups.push({ kinds: [kind], probing, used });
+  }
+  return groups;
+}
+
+function sameEstimator(a: EstimatorUsed, b: EstimatorUsed): boolean {
+  return a.kind === b.kind && a.probes === b.probes && a.seed === b.seed;
+}
+
+/** [layers, units], or [samples, layers, tokens]. Throws INVALID_ARGUMENT where blocks differ, since that is no rectangle. */
+function shapeOf(spec: ClassifierSpec, kind: GateKind, samples: number): number[] {
+  const units = unitsOf(spec, kind);
+  if (units.some((count) => count !== units[0])) {
+    throw invalid(
+      `${kind}: blocks have ${units.join(', ')} of them, expected the same number in each (a model not pruned yet)`,
+    );
+  }
+  const layers = [units.length, units[0]!];
+  return isPerSample(kind) ? [samples, ...layers] : layers;
+}
+
+function unitScores(
+  shape: number[],
+  { gates, gradient, curvature, standardError, interactions }: KindEstimate,
+): UnitScores {
+  return {
+    shape,
+    gradient: [...gradient],
+    curvature: [...curvature],
+    ...(standardError ? { standardError: [...standardError] } : {}),
+    ...(interactions
+      ? {
+          interactions: Array.from({ length: gates }, (_, i) => [...interactions.subarray(i * gates, (i + 1) * gates)]),
+        }
+      : {}),
+  };
+}
