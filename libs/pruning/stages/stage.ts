@@ -1,0 +1,98 @@
+import { internal, invalid } from '../../errors/error.js';
+import type { Seam, Tokens } from '../../models/tokens.js';
+import type { GraphBuilder } from '../../onnx/builder.js';
+import type { Value } from '../../onnx/ir.js';
+import { add, cast, gatherElements, less, where } from '../../onnx/ops/index.js';
+import { entering, type Entering } from './entering.js';
+import { candidatePairs, mergedCost, mergedState, type PairState } from './matching.js';
+import { assignment, compact, packedTokens, type Moves } from './outgoing.js';
+import type { StageParameters } from './parameters.js';
+import { ascendingRank, rankCost } from './rank.js';
+import { removeTokens } from './removal.js';
+import { scoreOf, type PairScore } from './scores/index.js';
+
+/** What a stage did. `longest` is the entering layout's. */
+export interface StageResult {
+  /** The tokens that go on, packed. */
+  readonly tokens: Tokens;
+  /** int32 [batch, 1]: tokens kept, special ones included. */
+  readonly kept: Value;
+  /** int32 [batch, longest]: the place among the kept tokens that each entering one went to; −1 where it was dropped or is none. */
+  readonly groups: Value;
+  /** Of each matching, [batch, longest]: what is compared with its threshold; +∞ where nothing may happen. For calibration. */
+  readonly candidates: readonly Value[];
+  /** [batch, 1]: Σ exp(log cost) of the merged pairs (log 1 − cosine for `tome`), or Σ score of the removed tokens. */
+  readonly summedCost: Value;
+}
+
+/**
+ * A stage that merges, drops or fuses tokens at run time: how many is up to the sample, and the whole of it is graph.
+ * What is below its threshold ([batch, 1], one a matching) goes; −∞ keeps every token bit for bit; +∞ takes all that may go,
+ * and `leastTokens` stay in any case. Every sample is decided on its own.
+ * Throws INVALID_ARGUMENT when the rule does not suit the score or the thresholds are not one a matching.
+ */
+export function mergeStage(
+  g: GraphBuilder,
+  seam: Seam,
+  parameters: StageParameters,
+  thresholds: readonly Value[],
+): StageResult {
+  const { rule, matchings, score: description, block } = parameters;
+  const name = `stage_${block}`;
+  if (block !== seam.block) throw internal(`the stage of block ${block} at the seam of block ${seam.block}`);
+  if (thresholds.length !== matchings) {
+    throw invalid(`${name} has ${matchings} matchings, and ${thresholds.length} thresholds were given`);
+  }
+  const from = entering(g, seam);
+  const score = scoreOf(g, from, description, name);
+  if (rule === 'merge' && score.kind === 'pairs') return mergePairs(g, from, score, parameters, thresholds);
+  if (rule !== 'merge' && score.kind === 'tokens' && matchings === 1) {
+    return removeTokens(g, from, score, rule, parameters.selection, thresholds[0]!);
+  }
+  throw invalid(`${name}: rule ${rule} with ${matchings} matchings does not suit the policy ${description.policy}`);
+}
+
+function mergePairs(
+  g: GraphBuilder,
+  from: Entering,
+  score: PairScore,
+  { block, selection, matchings }: StageParameters,
+  thresholds: readonly Value[],
+): StageResult {
+  let state: PairState = { ...from, features: score.features, logInfluence: score.logInfluence };
+  let moves: Moves | undefined;
+  let summedCost: Value | undefined;
+  const candidates: Value[] = [];
+  for (let matching = 0; matching < matchings; matching++) {
+    const pairs = candidatePairs(g, state, score);
+    const compared = selection === 'rank' ? rankedPairs(g, pairs, state) : pairs.cost;
+    const merged = less(g, compared, thresholds[matching]!);
+    candidates.push(compared);
+    const spent = mergedCost(g, pairs.cost, merged);
+    summedCost = summedCost ? add(g, summedCost, spent) : spent;
+
+    const step = compact(g, state.places, state.count, merged, (moved) =>
+      gatherElements(g, moved, where(g, merged, pairs.partner, state.places), 1),
+    );
+    if (matching + 1 < matchings) {
+      state = mergedState(g, state, assignment(g, step.place, state.places), step.count);
+    }
+    // The second matching takes a token on from where the first one put it.
+    moves = { count: step.count, place: moves ? gatherElements(g, step.place, moves.place, 1) : step.place };
+  }
+  if (!moves || !summedCost) throw invalid(`stage_${block} has ${matchings} matchings, expected at least 1`);
+  const none = g.integers(-1);
+  return {
+    tokens: packedTokens(g, from, moves, { weight: from.mass, combine: 'mean', mass: from.mass }),
+    kept: cast(g, moves.count, 'int32'),
+    groups: cast(g, where(g, from.present, moves.place, none), 'int32'),
+    candidates,
+    summedCost,
+  };
+}
+
+/** The candidates' ranks among themselves in place of their costs. */
+function rankedPairs(g: GraphBuilder, { cost, allowed }: { cost: Value; allowed: Value }, state: PairState): Value {
+  const ranked = rankCost(g, ascendingRank(g, cost, state.places), state.count);
+  return where(g, allowed, ranked, g.constant(Infinity));
+}
