@@ -1,0 +1,97 @@
+import { asFloat32, type Checkpoint } from '../models/checkpoint.js';
+import { specOf } from '../models/classifier.js';
+import { loadGraph } from '../runtime/load-graph.js';
+import type { TensorValue } from '../runtime/tensor.js';
+import { readBatches, type Samples } from './batches.js';
+import { defaultBatch } from './defaults.js';
+import type { CurvatureContext } from './estimate.js';
+import { Moments } from './moments.js';
+import { addFeatures, checkSeams, featureCollectors, type SeamOptions } from './seam-curvature.js';
+import type { SeamFeatures } from './seam-features.js';
+import { seamGateGraph, seamNames } from './seam-graph.js';
+import { drawSigns } from './signs.js';
+
+export const SEAM_SCORES = ['heart', 'taylor'] as const;
+export type SeamScoreKind = (typeof SEAM_SCORES)[number];
+
+export interface SeamScoreOptions extends SeamOptions {
+  /** Random sign vectors a sample and seam for `heart`. Default 8. */
+  readonly probes?: number;
+}
+
+/** A published score of the tokens at one seam, under the cross-entropy of the true labels. */
+export interface SeamScores extends SeamFeatures {
+  /** [samples, tokens]; see `seamScores`. */
+  readonly score: Float32Array;
+}
+
+/** A gradient below this is zero to float32. */
+const leastGradient = 1e-12;
+const usualProbes = 8;
+/** Set apart from the streams of the gates' own scores. */
+const stream = 16;
+
+/**
+ * `heart`: zᵀ H_z z for each token z at the seam, which is the second derivative by a gate on it (HEART-ViT, arXiv 2512.20120); it
+ * may be negative. Estimated by random signs over the gates of one seam at a time. `taylor`: log |zᵀ ∂L/∂z|, first order, exact.
+ * Throws INVALID_ARGUMENT (no labels), CANCELLED.
+ */
+export async function seamScores(
+  kind: SeamScoreKind,
+  checkpoint: Checkpoint,
+  samples: Samples,
+  options: SeamScoreOptions,
+  context: CurvatureContext,
+): Promise<SeamScores[]> {
+  const plain = await asFloat32(checkpoint, context.workDirectory);
+  const spec = specOf(plain);
+  const { blocks, seed = 0 } = options;
+  const { tokens } = spec;
+  checkSeams(spec, samples, blocks);
+  const probes = kind === 'heart' ? (options.probes ?? usualProbes) : 0;
+  const count = samples.indices.length;
+  const batch = Math.min(options.batch ?? defaultBatch(spec), count);
+  const collectors = featureCollectors(spec, samples, options);
+  const probing = { space: 'gates', directions: 'signs', count: Math.max(probes, 1) } as const;
+  const moments = blocks.map(() => new Moments(tokens, count, probing, batch));
+  const graph = seamGateGraph(plain, { blocks, probes, batch });
+  const session = await loadGraph(context.runtime, graph, context.workDirectory, { prepacking: false });
+  try {
+    const reader = { batch, image: spec.image, classes: spec.classes, labels: true, signal: context.signal };
+    const row = (data: Float32Array): TensorValue => ({ type: 'float32', dims: [batch, tokens], data });
+    const ones = row(new Float32Array(batch * tokens).fill(1));
+    for await (const part of readBatches(samples, reader)) {
+      const feeds: Record<string, TensorValue> = {
+        [seamNames.pixels]: part.pixels,
+        [seamNames.targets]: part.targets!,
+      };
+      for (const block of blocks) feeds[seamNames.gate(block)] = ones;
+      const signs = Array.from({ length: probes }, (_, k) => {
+        const data = new Float32Array(batch * tokens);
+        part.indices.forEach((index, slot) =>
+          drawSigns(data.subarray(slot * tokens, (slot + 1) * tokens), seed, stream, index, k),
+        );
+        return data;
+      });
+      signs.forEach((data, k) => (feeds[seamNames.direction(k)] = row(data)));
+      const outputs = await session.run(feeds, context.signal ? { signal: context.signal } : {});
+      blocks.forEach((block, stage) => {
+        addFeatures(collectors[stage]!, outputs, block, part);
+        const gradient = outputs[seamNames.gradient(block)]!.data as Float32Array;
+        moments[stage]!.addGradient(gradient, part.start, part.indices.length);
+        signs.forEach((left, k) =>
+          moments[stage]!.addProbe(left, outputs[seamNames.product(block, k)]!.data as Float32Array),
+        );
+        moments[stage]!.endBatch(part.start, part.indices.length);
+      });
+      context.progress?.({ stage: 'score', done: part.start + part.indices.length, total: count, unit: 'samples' });
+    }
+  } finally {
+    await session.dispose();
+  }
+  return blocks.map((_, stage) => {
+    const { gradient, curvature } = moments[stage]!.result();
+    const score = kind === 'heart' ? curvature : gradient.map((g) => Math.log(Math.max(Math.abs(g), leastGradient)));
+    return { ...collectors[stage]!.result(), score: Float32Array.from(score) };
+  });
+}
