@@ -97,6 +97,17 @@ test('a larger budget never means a lower threshold, and below the table always 
   fc.assert(fc.property(cases, check), { numRuns: 200 });
 });
 
+test('a stage that never merges in the table never does', async () => {
+  const idle: BudgetTable = {
+    rows: table.rows.map((r) => ({ ...r, thresholds: [r.thresholds[0]!, -Infinity] })),
+    scale: 1,
+  };
+  for (const [first, second] of await inGraph(idle, [1e-6, 1e-3, 1])) {
+    assert.ok(first! > -20);
+    assert.ok(second! <= -1e4);
+  }
+});
+
 test('of rows with one loss the boldest counts', () => {
   const tied: BudgetTable = { rows: [row(0.1, 1e-3, -8), row(0.2, 1e-3, -6), row(0.3, 1e-2, -4)], scale: 1 };
   near(interpolate(tied, 1e-3), [-6], 'at the tie');

@@ -27,6 +27,8 @@ export interface BudgetTable {
 const leastLoss = 1e-9;
 /** Log units by which "nothing" (−∞) lies below the least finite threshold of its column, and "everything" above the greatest. */
 const beyond = 8;
+/** What stands for ±∞ in a column without a finite threshold, and for the missing bound of a clip: beyond any cost or logarithm. */
+const farthest = 1e4;
 
 /** Losses that differ by less than this, in log units, are the same: float32 would not tell them apart. */
 const leastStep = 1e-4;
@@ -87,8 +89,8 @@ function finiteColumns(rows: readonly BudgetRow[], count: number): number[][] {
       return value;
     });
     const finite = column.filter(Number.isFinite);
-    const least = (finite.length > 0 ? Math.min(...finite) : 0) - beyond;
-    const greatest = (finite.length > 0 ? Math.max(...finite) : 0) + beyond;
+    const least = finite.length > 0 ? Math.min(...finite) - beyond : -farthest;
+    const greatest = finite.length > 0 ? Math.max(...finite) + beyond : farthest;
     return column.map((value) => Math.min(Math.max(value, least), greatest));
   });
 }
@@ -107,8 +109,7 @@ export function thresholdsOf(g: GraphBuilder, budget: Value, table: BudgetTable)
   const { knots, widths, slopes, origin } = curveOf(table);
   const level = add(g, log(g, max(g, budget, leastBudget)), Math.log(table.scale));
   const above = sub(g, level, g.constant(knots, [1, knots.length]));
-  // A finite number in place of −∞; no logarithm of a float32 comes near it.
-  const lower = knots.map((_, k) => (k === 0 ? -1e4 : 0));
+  const lower = knots.map((_, k) => (k === 0 ? -farthest : 0));
   const steps = max(g, min(g, above, g.constant(widths, [1, widths.length])), g.constant(lower, [1, lower.length]));
   const found = add(
     g,

@@ -112,6 +112,33 @@ for (const policy of policies) {
   });
 }
 
+test('three stages in one graph are three stages one after another', async () => {
+  for (const policy of ['curvature', 'tome', 'magnitude', 'attention'] as const) {
+    const stages = [0, 1, 3].map((block) => ({ ...randomParameters(policy, width, {}, block), block }));
+    const shape = shapeOf(false);
+    const chain = await loadStage(runtime, stages, shape);
+    const samples = samplesOf(12, [full, full, full, full], false);
+    const limits = samples.map((): number[] => []);
+    const expected = samples.map((sample, b) =>
+      stages.reduce((current: Sample, stage) => {
+        const thresholds = thresholdsAt(current, stage, shape, [0.6, 0.2, 0, 1][b]!);
+        limits[b]!.push(...thresholds);
+        const { x, mass } = referenceStage(current, stage, thresholds, shape);
+        return { x, mass, queries: x, keys: x };
+      }, sample),
+    );
+    const batch = await chain.run(samples, limits);
+    assert.ok(new Set(batch.map((r) => r.kept)).size > 2, 'the samples keep different counts');
+    for (const [b, { x, mass }] of expected.entries()) {
+      close(batch[b]!.mass, mass, `${policy}: mass of sample ${b}`);
+      close(batch[b]!.x.flat(), x.flat(), `${policy}: x of sample ${b}`);
+      const [alone] = await chain.run([samples[b]!], [limits[b]!]);
+      close(alone!.x.flat(), batch[b]!.x.flat(), `${policy}: sample ${b} alone`);
+    }
+    await chain.session.dispose();
+  }
+});
+
 test('merging keeps the mass, and the mass-weighted mean of the tokens', async () => {
   for (const policy of ['curvature', 'tome'] as const) {
     const stage = await loadStage(runtime, randomParameters(policy, width, { selection: 'rank' }), shapeOf(true));
@@ -149,8 +176,14 @@ test('a threshold on ranks takes round(ρ · tokens) of every sample', async () 
   for (const policy of policies) {
     const parameters = randomParameters(policy, width, { selection: 'rank', matchings: 1 });
     const stage = await loadStage(runtime, parameters, shapeOf(true));
-    const counts = [16, 20, 33, 40];
+    const counts = [16, 20, 33, 40, 24];
     const samples = samplesOf(4, counts, true);
+    // Ties count too: the last sample's tokens are all alike.
+    samples[4] = {
+      ...samples[4]!,
+      x: samples[4]!.x.map(() => samples[4]!.x[0]!),
+      keys: samples[4]!.keys.map(() => samples[4]!.keys[0]!),
+    };
     for (const asked of [0, 1, 2, 5]) {
       const results = await stage.run(
         samples,

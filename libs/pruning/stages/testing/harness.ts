@@ -4,7 +4,7 @@ import { uniformLayout, type TokenLayout } from '../../../models/tokens.js';
 import type { Runtime, Session } from '../../../runtime/runtime.js';
 import type { TensorValue } from '../../../runtime/tensor.js';
 import type { StageParameters } from '../parameters.js';
-import { mergeStage } from '../stage.js';
+import { mergeStage, type StageResult } from '../stage.js';
 import type { Layout, Matrix, Sample } from './reference.js';
 
 /** A stage alone in a graph, fed with samples, and its answers cut into samples again. */
@@ -30,7 +30,13 @@ export interface StageRun {
   run(samples: readonly Sample[], thresholds: readonly (readonly number[])[]): Promise<SampleResult[]>;
 }
 
-export async function loadStage(runtime: Runtime, parameters: StageParameters, shape: StageShape): Promise<StageRun> {
+/** One stage, or several in a row: then masses and tokens are those after the last, and so are groups, candidates and costs. */
+export async function loadStage(
+  runtime: Runtime,
+  parameters: StageParameters | readonly StageParameters[],
+  shape: StageShape,
+): Promise<StageRun> {
+  const stages = 'block' in parameters ? [parameters] : parameters;
   const { width, special, heads, tokens } = shape;
   const g = new GraphBuilder('stage');
   const layout: TokenLayout =
@@ -48,17 +54,18 @@ export async function loadStage(runtime: Runtime, parameters: StageParameters, s
         }
       : uniformLayout('B', tokens, special);
   const matrix = (name: string) => g.input(name, 'float32', [layout.rows, width]);
-  const seam = {
-    block: parameters.block,
-    tokens: { rows: matrix('x'), layout },
-    queries: matrix('queries'),
-    keys: matrix('keys'),
-    heads,
-  };
-  const thresholds = Array.from({ length: parameters.matchings }, (_, i) =>
-    g.input(`threshold_${i}`, 'float32', ['B', 1]),
-  );
-  const result = mergeStage(g, seam, parameters, thresholds);
+  let seam = { tokens: { rows: matrix('x'), layout }, queries: matrix('queries'), keys: matrix('keys'), heads };
+  let result: StageResult | undefined;
+  let given = 0;
+  for (const stage of stages) {
+    const limit = () => g.input(`threshold_${given++}`, 'float32', ['B', 1]);
+    const thresholds = Array.from({ length: stage.matchings }, limit);
+    result = mergeStage(g, { ...seam, block: stage.block }, stage, thresholds);
+    // Further stages have the tokens themselves for queries and keys.
+    seam = { ...seam, tokens: result.tokens, queries: result.tokens.rows, keys: result.tokens.rows };
+  }
+  if (!result) throw new Error('no stage');
+  const candidates = result.candidates.length;
   const packed = result.tokens.layout.packed!;
   const outputs = {
     out_x: result.tokens.rows,
@@ -76,7 +83,7 @@ export async function loadStage(runtime: Runtime, parameters: StageParameters, s
     session,
     async run(samples, limits) {
       const answer = await session.run(feedsOf(samples, limits, shape));
-      return samples.map((sample, b) => cut(answer, b, sample.x.length, width, parameters.matchings));
+      return samples.map((sample, b) => cut(answer, b, sample.x.length, width, candidates));
     },
   };
 }
@@ -130,7 +137,7 @@ function cut(
   b: number,
   entered: number,
   width: number,
-  matchings: number,
+  candidates: number,
 ): SampleResult {
   const numbers = (name: string) => Array.from(answer[name]!.data as Float32Array | BigInt64Array, Number);
   const row = (name: string) => {
@@ -155,7 +162,7 @@ function cut(
     x,
     mass: mass.slice(0, kept),
     groups: row('groups').slice(0, entered),
-    candidates: Array.from({ length: matchings }, (_, i) => row(`candidates_${i}`)),
+    candidates: Array.from({ length: candidates }, (_, i) => row(`candidates_${i}`)),
     summedCost,
     kept,
   };
