@@ -10,7 +10,7 @@ import type { Probing } from './estimators.js';
 import { Interactions } from './interactions.js';
 import { losses, type Loss } from './losses.js';
 import { Moments, type GateEstimate } from './moments.js';
-import { buildProbeGraph, names } from './probe-graph.js';
+import { buildProbeGraph, names, probeSession } from './probe-graph.js';
 import { drawSigns } from './signs.js';
 
 /** What curvature work needs of its surroundings. */
@@ -55,7 +55,7 @@ const mostUnrolled = 8;
 
 /**
  * Gradient and curvature of the gates of some kinds by one estimator, batch by batch. What a sample gets depends on its own index,
- * the seed and the probe alone. Throws INVALID_ARGUMENT, CANCELLED.
+ * the seed and the probe alone, up to the rounding of the runtime's kernels, which depends on the place in a batch. Throws INVALID_ARGUMENT, CANCELLED.
  */
 export async function estimate(
   options: EstimateOptions,
@@ -66,11 +66,11 @@ export async function estimate(
   const gates = new Map(kinds.map((kind) => [kind, unitsOf(spec, kind).reduce((a, b) => a + b, 0)]));
   const runs = Math.ceil(probing.count / (options.unrolled ?? mostUnrolled));
   const unrolled = Math.ceil(probing.count / runs);
-  const collectors = await openCollectors(options, gates, context.runtime);
   const graph = buildProbeGraph(checkpoint, { kinds, loss, space: probing.space, unrolled, batch });
-  // Pre-packing would copy every weight once for every direction.
-  const session = await loadGraph(context.runtime, graph, context.workDirectory, { prepacking: false });
+  const session = await loadGraph(context.runtime, graph, context.workDirectory, probeSession);
+  const collectors: Collector[] = [];
   try {
+    for (const [kind, n] of gates) collectors.push(await openCollector(options, kind, n, context.runtime));
     const width = probing.space === 'classes' ? spec.classes : gates.get(kinds[0]!)!;
     const ones = Object.fromEntries([...gates].map(([kind, n]) => [kind, filled(batch, n, 1)]));
     const total = samples.indices.length * probing.count;
@@ -114,23 +114,18 @@ interface Collector {
   readonly interactions: Interactions | undefined;
 }
 
-async function openCollectors(
-  { kinds, samples, probing, batch, interactions }: EstimateOptions,
-  gates: ReadonlyMap<GateKind, number>,
+async function openCollector(
+  { samples, probing, batch, interactions }: EstimateOptions,
+  kind: GateKind,
+  gates: number,
   runtime: Runtime,
-): Promise<Collector[]> {
-  const collectors: Collector[] = [];
-  for (const kind of kinds) {
-    const n = gates.get(kind)!;
-    const rows = isPerSample(kind) ? samples.indices.length : undefined;
-    collectors.push({
-      kind,
-      space: probing.space,
-      moments: new Moments(n, rows, probing, batch),
-      interactions: interactions.includes(kind) ? await Interactions.open(runtime, kind, n, probing) : undefined,
-    });
-  }
-  return collectors;
+): Promise<Collector> {
+  return {
+    kind,
+    space: probing.space,
+    moments: new Moments(gates, isPerSample(kind) ? samples.indices.length : undefined, probing, batch),
+    interactions: interactions.includes(kind) ? await Interactions.open(runtime, kind, gates, probing) : undefined,
+  };
 }
 
 function runOnce(

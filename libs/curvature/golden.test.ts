@@ -11,6 +11,7 @@ import { readSafetensors, readTensor } from '../models/safetensors.js';
 import { createRuntime } from '../runtime/runtime.js';
 import type { Loss } from './losses.js';
 import { scoreCheckpoint } from './score.js';
+import { assertUnbiased, relative } from './testing/assertions.js';
 import { tensorDataset } from './testing/tensor-dataset.js';
 
 const root = await mkdtemp(join(tmpdir(), 'heartwood-golden-'));
@@ -19,17 +20,6 @@ after(async () => {
   await runtime.close();
   await rm(root, { recursive: true, force: true });
 });
-
-/** ‖actual − expected‖ / ‖expected‖. */
-function relative(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
-  assert.equal(actual.length, expected.length);
-  let [difference, norm] = [0, 0];
-  for (let i = 0; i < expected.length; i++) {
-    difference += (actual[i]! - expected[i]!) ** 2;
-    norm += expected[i]! ** 2;
-  }
-  return Math.sqrt(difference / norm);
-}
 
 const golden = join(process.cwd(), '..', 'shared', 'golden');
 const skip = existsSync(golden) ? false : 'no ../shared/golden with references from PyTorch';

@@ -2,8 +2,15 @@ import type { Checkpoint } from '../models/checkpoint.js';
 import { buildClassifier } from '../models/classifier.js';
 import type { GateKind } from '../models/gates.js';
 import type { Graph, Value } from '../onnx/ir.js';
+import type { SessionOptions } from '../runtime/runtime.js';
 import type { Probing } from './estimators.js';
 import { losses, type Loss } from './losses.js';
+
+/**
+ * How graphs of many unrolled derivatives are loaded. Pre-packing would copy every weight once for each direction; the runtime's
+ * own optimisations find nothing in them that makes a run faster, and take seconds over thousands of nodes.
+ */
+export const probeSession: SessionOptions = { optimization: 'disabled', prepacking: false };
 
 /** Names of a probe graph's inputs and outputs. */
 export const names = {

@@ -40,8 +40,8 @@ interface Group {
 
 /**
  * Gradient and curvature of the loss by the gates of a classifier, over samples of a dataset. Memory is bounded by the batch, the
- * model and the result. Repeatable bit for bit by (seed, indices, batch); another batch changes the rounding of the runtime's
- * kernels at most, never what is drawn.
+ * model and the result. Repeatable bit for bit. What is drawn depends neither on the batch nor on the other samples and kinds, only
+ * the rounding of the runtime's kernels does (by 1e-7 or so).
  * Throws INVALID_ARGUMENT (no samples, no labels for cross-entropy, an estimator that does not know the loss, data that do not fit
  * the model), CANCELLED.
  */

@@ -7,6 +7,7 @@ import type { TensorValue } from '../runtime/tensor.js';
 import { readBatches, type Samples } from './batches.js';
 import { defaultBatch } from './defaults.js';
 import type { CurvatureContext } from './estimate.js';
+import { probeSession } from './probe-graph.js';
 import { FeatureCollector, fitTokensOf, type SeamFeatures } from './seam-features.js';
 import { seamCurvatureGraph, seamNames } from './seam-graph.js';
 import { drawSigns } from './signs.js';
@@ -71,7 +72,7 @@ export async function seamCurvature(
   const traces = blocks.map(() => new Float32Array(samples.indices.length * spec.tokens));
   const metrics = blocks.map(() => new Float64Array(spec.hidden ** 2));
   const graph = seamCurvatureGraph(plain, { blocks, directions: count, batch });
-  const session = await loadGraph(context.runtime, graph, context.workDirectory, { prepacking: false });
+  const session = await loadGraph(context.runtime, graph, context.workDirectory, probeSession);
   try {
     const total = samples.indices.length;
     const reader = { batch, image: spec.image, classes: spec.classes, labels: false, signal: context.signal };

@@ -9,6 +9,7 @@ import { Moments } from './moments.js';
 import { addFeatures, checkSeams, featureCollectors, type SeamOptions } from './seam-curvature.js';
 import type { SeamFeatures } from './seam-features.js';
 import { seamGateGraph, seamNames } from './seam-graph.js';
+import { probeSession } from './probe-graph.js';
 import { drawSigns } from './signs.js';
 
 export const SEAM_SCORES = ['heart', 'taylor'] as const;
@@ -55,7 +56,7 @@ export async function seamScores(
   const probing = { space: 'gates', directions: 'signs', count: Math.max(probes, 1) } as const;
   const moments = blocks.map(() => new Moments(tokens, count, probing, batch));
   const graph = seamGateGraph(plain, { blocks, probes, batch });
-  const session = await loadGraph(context.runtime, graph, context.workDirectory, { prepacking: false });
+  const session = await loadGraph(context.runtime, graph, context.workDirectory, probeSession);
   try {
     const reader = { batch, image: spec.image, classes: spec.classes, labels: true, signal: context.signal };
     const row = (data: Float32Array): TensorValue => ({ type: 'float32', dims: [batch, tokens], data });
