@@ -73,7 +73,7 @@ export function specialTokens(g: GraphBuilder, { rows, layout }: Tokens): Tokens
   const narrowed = uniformLayout(batch, special, special);
   const width = fixed(rows.shape[1], 'the width of a token');
   const chosen = packed
-    ? gather(g, rows, slice(g, packed.rowsAt, 1, 0, special))
-    : slice(g, padTokens(g, layout, rows), 1, 0, special);
+    ? gather(g, rows, slice(g, packed.rowsAt, 1, 0, special, special))
+    : slice(g, padTokens(g, layout, rows), 1, 0, special, special);
   return { rows: reshape(g, chosen, [narrowed.rows, width]), layout: narrowed };
 }

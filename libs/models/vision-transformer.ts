@@ -121,7 +121,7 @@ function embed(g: GraphBuilder, pixels: Value, { spec, weights }: NetworkInputs)
   // A convolution whose stride is its kernel is a matrix product over patches: [B, C, y, h, x, w] → [B·y·x, C·h·w].
   const cut = reshape(g, pixels, [batch, image.channels, rows, patch.height, columns, patch.width]);
   const patches = reshape(g, transpose(g, cut, [0, 2, 4, 1, 3, 5]), [
-    typeof batch === 'number' ? batch * rows * columns : `${batch}·patches`,
+    typeof batch === 'number' ? batch * rows * columns : `${batch}·${rows * columns}`,
     length,
   ]);
   const projection = name('patch_embeddings.projection');

@@ -1,8 +1,11 @@
 import { Command } from 'commander';
 import { compareCommand } from './commands/compare.js';
+import { demoCommand } from './commands/demo.js';
 import { evaluateCommand } from './commands/evaluate.js';
+import { importCommand } from './commands/import.js';
 import { listCommand } from './commands/list.js';
 import { prunerCommand, workerCommand } from './commands/pruner.js';
+import { pruneCommand } from './commands/prune.js';
 import { promoteCommand } from './commands/promote.js';
 import { removeCommand } from './commands/remove.js';
 import { serveCommand } from './commands/serve.js';
@@ -12,6 +15,8 @@ import { checkWritable } from './output.js';
 
 /** Every command, in the order of the help. */
 const commands: readonly ((context: Context) => Command)[] = [
+  importCommand,
+  pruneCommand,
   evaluateCommand,
   compareCommand,
   listCommand,
@@ -21,6 +26,7 @@ const commands: readonly ((context: Context) => Command)[] = [
   prunerCommand,
   workerCommand,
   trainCommand,
+  demoCommand,
 ];
 
 const guide = `

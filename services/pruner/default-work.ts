@@ -1,7 +1,5 @@
-import { HeartwoodError } from '../../libs/errors/error.js';
+import { prune } from '../../libs/pruning/prune.js';
 import type { PruneWork } from './prune-work.js';
 
 /** The work of a job: `prune` of libs/pruning. */
-export const defaultWork: PruneWork = async () => {
-  throw new HeartwoodError('UNIMPLEMENTED', 'pruning: not built into this pruner');
-};
+export const defaultWork: PruneWork = (request, context) => prune(request, context);

@@ -1,0 +1,152 @@
+import { specOf } from '../../models/classifier.js';
+import { loadGraph } from '../../runtime/load-graph.js';
+import type { Session } from '../../runtime/runtime.js';
+import { replacedTensors } from '../artefact.js';
+import { batchFor, prepareSamples, type PreparedSamples } from '../measure/prepared.js';
+import type { Certificate, FixedPlan } from '../plan.js';
+import type { Job } from '../job.js';
+import type { Segment } from '../segments.js';
+import { denseGraph } from '../served-graph.js';
+import { HeartwoodError } from '../../errors/error.js';
+import { budgetFor, interpolate, type BudgetTable } from '../stages/budget.js';
+import type { StageParameters } from '../stages/parameters.js';
+import { budgetTable } from '../statistics/thresholds.js';
+import { attempt, certifyBudget, type Attempt, type CertifyOptions } from './certify.js';
+import { openNetwork, type OpenNetwork } from './network.js';
+import { gridOf, measureRows, type MeasuredRow } from './table.js';
+
+/** What the searched samples say: the thresholds by budget, and what each saves. */
+export interface SearchResult {
+  readonly rows: readonly MeasuredRow[];
+  /** Its scale is 1: nats as the searched samples measure them. Null without merging stages. */
+  readonly table: BudgetTable | null;
+}
+
+/** A plan that passed. */
+export interface CertifiedPlan {
+  /** Its scale makes a served budget keep what was certified. Null without merging stages. */
+  readonly table: BudgetTable | null;
+  readonly segments: readonly Segment[];
+  readonly certificate: Certificate;
+}
+
+/** Above so many FLOPs a sample the table gets half as many rows: the search is the longest stage then. */
+const heavy = 5e9;
+
+/** Measures thresholds for a grid of savings on the samples that are for searching. */
+export async function searchTable(
+  job: Job,
+  stages: readonly StageParameters[],
+  removed: FixedPlan | null,
+): Promise<SearchResult> {
+  if (stages.length === 0) return { rows: [], table: null };
+  return withNetwork(job, stages, removed, 'search', async (network, samples) => {
+    const grid = gridOf(job.dense > heavy ? 0.1 : 0.05);
+    const progress = (done: number, total: number) =>
+      job.context.progress({ stage: 'search', done, total, unit: 'rows' });
+    const rows = await measureRows(network, samples, grid, job.dense, progress);
+    if (rows.length === 0) throw new HeartwoodError('FAILED_PRECONDITION', 'the model has too few tokens to merge any');
+    return { rows, table: budgetTable(rows) };
+  });
+}
+
+/** Certifies the table at the budget asked for, or at the one that saves the FLOPs asked for. */
+export async function certifyPlan(
+  job: Job,
+  stages: readonly StageParameters[],
+  removed: FixedPlan | null,
+  { table }: SearchResult,
+): Promise<CertifiedPlan> {
+  const { lossBudget, flopsSaved, loss, confidence, seed } = job.request;
+  return withNetwork(job, stages, removed, 'certify', async (network, samples) => {
+    const progress = (done: number, total: number) =>
+      job.context.progress({ stage: 'certify', done, total, unit: 'budgets' });
+    const options: CertifyOptions = { loss, confidence, seed, signal: job.context.signal, progress };
+    const { segments } = network;
+    if (!table) {
+      const only = await certifyBudgetWithout(network, samples, lossBudget, options, removed);
+      return { table: null, segments, certificate: only };
+    }
+    let passed: Attempt;
+    let budget: number;
+    if (lossBudget !== undefined) {
+      passed = await certifyBudget(network, samples, table, lossBudget, options);
+      budget = lossBudget;
+    } else {
+      const asked = budgetOfSaving(table, flopsSaved!);
+      passed = await attempt(network, samples, asked, interpolate(table, asked), options);
+      // What may be promised is the bound.
+      budget = Math.max(passed.certificate.bound, Number.MIN_VALUE);
+    }
+    const scale = budget > 0 ? passed.asked / budget : 1;
+    return {
+      table: { ...table, scale },
+      segments,
+      certificate: { ...passed.certificate, budget, predicted: passed.asked },
+    };
+  });
+}
+
+/** The table's budget that saves a share of the FLOPs. Throws FAILED_PRECONDITION with the greatest share that can be saved. */
+function budgetOfSaving(table: BudgetTable, flopsSaved: number): number {
+  const most = Math.max(...table.rows.map((row) => row.flopsSaved));
+  if (flopsSaved > most) {
+    throw new HeartwoodError(
+      'FAILED_PRECONDITION',
+      `a share of ${flopsSaved} of the FLOPs cannot be saved; the most that can is ${most.toFixed(3)}`,
+    );
+  }
+  return budgetFor(table, flopsSaved);
+}
+
+/** Heads and neurons alone: there is one network, and it passes or not. */
+async function certifyBudgetWithout(
+  network: OpenNetwork,
+  samples: PreparedSamples,
+  lossBudget: number | undefined,
+  options: CertifyOptions,
+  removed: FixedPlan | null,
+): Promise<Certificate> {
+  const predicted = removed?.measured ?? 0;
+  const passed =
+    lossBudget === undefined
+      ? await attempt(network, samples, predicted, [], options)
+      : await certifyBudget(network, samples, { rows: [], scale: 1 }, lossBudget, options);
+  return { ...passed.certificate, budget: lossBudget ?? passed.certificate.bound, predicted };
+}
+
+/** Opens the network and one part of the data, hands them to the work, and frees them. */
+async function withNetwork<T>(
+  job: Job,
+  stages: readonly StageParameters[],
+  removed: FixedPlan | null,
+  part: 'search' | 'certify',
+  work: (network: OpenNetwork, samples: PreparedSamples) => Promise<T>,
+): Promise<T> {
+  const { context, checkpoint } = job;
+  const replaced = await replacedTensors({ removed }, checkpoint);
+  const network = await openNetwork(context.runtime, checkpoint, replaced, stages, context);
+  try {
+    return await work(network, await preparePart(job, part));
+  } finally {
+    await network.dispose();
+  }
+}
+
+/** The samples of one part of the calibration data with the dense model's answers. */
+export async function preparePart(job: Job, part: 'search' | 'certify'): Promise<PreparedSamples> {
+  const { context, checkpoint, data } = job;
+  const spec = specOf(checkpoint);
+  let dense: Session | undefined;
+  try {
+    dense = await loadGraph(context.runtime, denseGraph(checkpoint), context.workDirectory);
+    const indices = data.parts[part];
+    return await prepareSamples(data.dataset, indices, dense, spec.image, {
+      batch: batchFor(spec.tokens, spec.hidden),
+      signal: context.signal,
+      progress: (done) => context.progress({ stage: part, done, total: indices.length, unit: 'samples' }),
+    });
+  } finally {
+    await dense?.dispose();
+  }
+}

@@ -1,0 +1,26 @@
+/** Measures on logits: rows of `classes` numbers; everything is summed in double precision. */
+
+/** log softmax of one row: z − max − log Σ exp(z − max). */
+export function logSoftmax(logits: Float32Array, row: number, classes: number): Float64Array {
+  const z = logits.subarray(row * classes, (row + 1) * classes);
+  let max = -Infinity;
+  for (const value of z) if (value > max) max = value;
+  let sum = 0;
+  for (const value of z) sum += Math.exp(value - max);
+  const shift = max + Math.log(sum);
+  return Float64Array.from(z, (value) => value - shift);
+}
+
+/** KL(p ‖ q) = Σ p (log p − log q), in nats, of two rows of log probabilities. */
+export function klDivergence(logP: Float64Array, logQ: Float64Array): number {
+  let sum = 0;
+  for (let i = 0; i < logP.length; i++) sum += Math.exp(logP[i]!) * (logP[i]! - logQ[i]!);
+  return sum;
+}
+
+/** The index of the largest number; the first of equals. */
+export function argmax(values: ArrayLike<number>): number {
+  let best = 0;
+  for (let i = 1; i < values.length; i++) if (values[i]! > values[best]!) best = i;
+  return best;
+}

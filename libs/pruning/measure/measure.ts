@@ -1,0 +1,61 @@
+import type { Session } from '../../runtime/runtime.js';
+import type { TensorValue } from '../../runtime/tensor.js';
+import { argmax, klDivergence, logSoftmax } from './divergence.js';
+import type { PreparedSamples } from './prepared.js';
+
+/** What a pruned model does, sample by sample. */
+export interface SampleMeasures {
+  /** KL(dense ‖ pruned), nats. */
+  readonly kl: Float64Array;
+  /** Cross-entropy pruned − dense, nats; absent without labels. */
+  readonly crossEntropyRise: Float64Array | undefined;
+  /** 1 where the answer is the label; absent without labels. */
+  readonly denseCorrect: Uint8Array | undefined;
+  readonly prunedCorrect: Uint8Array | undefined;
+  /** [samples][stages]. */
+  readonly kept: readonly (readonly number[])[];
+}
+
+/** Runs a pruned model over prepared samples. `feeds` gives what it takes beside the pixels for a batch of that size. */
+export async function measure(
+  session: Session,
+  samples: PreparedSamples,
+  feeds: (size: number) => Record<string, TensorValue>,
+  options: { signal: AbortSignal; progress?: (done: number) => void },
+): Promise<SampleMeasures> {
+  const labelled = samples.batches.every(({ labels }) => labels !== undefined);
+  const kl = new Float64Array(samples.size);
+  const rise = labelled ? new Float64Array(samples.size) : undefined;
+  const denseCorrect = labelled ? new Uint8Array(samples.size) : undefined;
+  const prunedCorrect = labelled ? new Uint8Array(samples.size) : undefined;
+  const kept: number[][] = [];
+  let at = 0;
+  for (const { size, pixels, labels, dense } of samples.batches) {
+    options.signal.throwIfAborted();
+    const answer = await session.run({ pixel_values: pixels, ...feeds(size) });
+    const logits = answer['logits']!.data as Float32Array;
+    const tokens = answer['tokens_kept'];
+    for (let row = 0; row < size; row++, at++) {
+      const logQ = logSoftmax(logits, row, samples.classes);
+      const logP = dense[row]!;
+      kl[at] = klDivergence(logP, logQ);
+      const label = labels?.[row];
+      if (label !== undefined && rise && denseCorrect && prunedCorrect) {
+        rise[at] = logP[label]! - logQ[label]!;
+        denseCorrect[at] = argmax(logP) === label ? 1 : 0;
+        prunedCorrect[at] = argmax(logQ) === label ? 1 : 0;
+      }
+      const stages = tokens?.dims[1] ?? 0;
+      kept.push(tokens ? Array.from((tokens.data as Int32Array).subarray(row * stages, (row + 1) * stages)) : []);
+    }
+    options.progress?.(at);
+  }
+  return { kl, crossEntropyRise: rise, denseCorrect, prunedCorrect, kept };
+}
+
+/** The mean of what is there. */
+export function meanOf(values: ArrayLike<number>): number {
+  let sum = 0;
+  for (let i = 0; i < values.length; i++) sum += values[i]!;
+  return sum / values.length;
+}

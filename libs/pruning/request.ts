@@ -1,0 +1,49 @@
+import type { Runtime } from '../runtime/runtime.js';
+import type { Manifest } from '../store/manifest.js';
+import type { PolicyName } from './policies/index.js';
+
+/** Kinds of units that a plan may remove: tokens at run time, heads and neurons for good. */
+export const PRUNABLE_UNITS = ['tokens', 'heads', 'neurons'] as const;
+export type PrunableUnit = (typeof PRUNABLE_UNITS)[number];
+
+/** What is to be pruned, and how far. Exactly one of `lossBudget` and `flopsSaved` is given. */
+export interface PruneRequest {
+  /** A Hugging Face checkpoint folder. */
+  readonly modelDirectory: string;
+  /** Calibration data, as `openDataset` takes it. */
+  readonly data: string;
+  /** The name of the model in the repository. */
+  readonly name: string;
+  readonly repository: string;
+  /** Nats per sample. */
+  readonly lossBudget?: number;
+  /** Share of the dense FLOPs, in (0, 1). */
+  readonly flopsSaved?: number;
+  readonly units: readonly string[];
+  readonly policy: PolicyName;
+  readonly loss: 'kl' | 'cross-entropy';
+  /** Calibration samples at most; by default 2,000. */
+  readonly samples?: number;
+  readonly seed: number;
+  /** Of the bound on the mean loss; 0.95 unless told. */
+  readonly confidence: number;
+  /** Marks the version, so that publishing again after a crash finds it. */
+  readonly publication?: string;
+}
+
+/** Where the work runs. Stages run in order, each through `checkpoint`, so that a killed job goes on where it was. */
+export interface PruneContext {
+  readonly runtime: Runtime;
+  /** The stage's stored result when it was done before, else that of `compute`, stored. Plain JSON and typed arrays. */
+  checkpoint<T>(stage: string, compute: () => Promise<T>): Promise<T>;
+  progress(event: { stage: string; done: number; total: number; unit: string }): void;
+  readonly signal: AbortSignal;
+  readonly workDirectory: string;
+}
+
+/** A published version. */
+export interface PruneResult {
+  readonly version: number;
+  readonly directory: string;
+  readonly manifest: Manifest;
+}

@@ -1,0 +1,124 @@
+import { createHash } from 'node:crypto';
+import { rm } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { Command, Option } from 'commander';
+import { invalid } from '../../../libs/errors/error.js';
+import { prune } from '../../../libs/pruning/prune.js';
+import { createRuntime } from '../../../libs/runtime/runtime.js';
+import { FileCheckpoints } from '../../../libs/store/jobs/checkpoints.js';
+import { openRepository } from '../../../libs/store/repository.js';
+import { checkRequest, LOSSES, POLICIES, UNITS } from '../../pruner/prune-request.js';
+import { dataHelp, examples, integer, jsonOption, number, wordsOf } from '../arguments.js';
+import type { Context } from '../context.js';
+import { emit, flopsText, percent, short, textTable } from '../output.js';
+import { createProgress } from '../progress.js';
+
+interface Options {
+  model: string;
+  data: string;
+  repository: string;
+  name?: string;
+  lossBudget?: number;
+  flopsSaved?: number;
+  units: (typeof UNITS)[number][];
+  policy: string;
+  loss: string;
+  samples?: number;
+  seed: number;
+  confidence: number;
+  json?: string;
+}
+
+export function pruneCommand(context: Context): Command {
+  const command = new Command('prune')
+    .description('prune a checkpoint under a loss budget, and publish what was measured to keep it')
+    .requiredOption('--model <folder>', 'a Hugging Face checkpoint')
+    .requiredOption('--data <data>', `calibration data: ${dataHelp}`)
+    .requiredOption('--repository <folder>', 'the model repository; made if it is missing')
+    .option('--name <model>', "the model's name in it (default: the checkpoint folder's)")
+    .addOption(
+      new Option('--loss-budget <nats>', 'mean loss that may be added, per sample')
+        .argParser(number({ min: 0 }))
+        .conflicts('flopsSaved'),
+    )
+    .option(
+      '--flops-saved <share>',
+      'in place of a budget: the share of FLOPs to save',
+      number({ min: 0, max: 1, inclusive: false }),
+    )
+    .option('--units <list>', `what may be removed: ${UNITS.join(', ')}`, wordsOf(UNITS), ['tokens'])
+    .addOption(new Option('--policy <name>', 'how it is chosen').choices([...POLICIES]).default('curvature'))
+    .addOption(new Option('--loss <name>', 'the currency of the budget').choices([...LOSSES]).default('kl'))
+    .option('--samples <n>', 'calibration samples at most (default: 2000)', integer({ min: 1 }))
+    .option('--seed <n>', 'of the split of the data and of all draws', integer(), 0)
+    .option('--confidence <p>', 'of the certified bound', number({ min: 0.5, max: 1, inclusive: false }), 0.95)
+    .addOption(jsonOption())
+    .action((options: Options) => run(options, context));
+  return examples(
+    command,
+    'prune --model my-vit --data photos/train --loss-budget 0.05 --repository models',
+    'prune --model my-vit --data photos/train --flops-saved 0.5 --repository models --policy tome',
+  );
+}
+
+async function run(options: Options, context: Context): Promise<void> {
+  if (options.lossBudget === undefined && options.flopsSaved === undefined) {
+    throw invalid('--loss-budget or --flops-saved: expected one of the two, got neither');
+  }
+  const wish = await checkRequest({
+    modelDirectory: resolve(options.model),
+    data: options.data.startsWith('demo:') ? options.data : resolve(options.data),
+    name: options.name ?? '',
+    lossBudget: options.lossBudget,
+    flopsSaved: options.flopsSaved,
+    units: [...options.units],
+    policy: options.policy,
+    loss: options.loss,
+    samples: options.samples,
+    seed: options.seed,
+    confidence: options.confidence,
+  });
+  const { directory } = await openRepository(options.repository, { create: true });
+  // The same command again goes on where it was stopped: its stages are kept under the digest of what was asked.
+  const job = createHash('sha256').update(JSON.stringify(wish)).digest('hex').slice(0, 16);
+  const jobs = join(directory, '.jobs');
+  const checkpoints = new FileCheckpoints(jobs);
+  const progress = createProgress(context);
+  const runtime = createRuntime();
+  try {
+    const result = await prune(
+      { ...wish, repository: directory },
+      {
+        runtime,
+        signal: context.signal,
+        workDirectory: join(jobs, job, 'work'),
+        progress: progress.report.bind(progress),
+        async checkpoint<T>(stage: string, compute: () => Promise<T>): Promise<T> {
+          const known = await checkpoints.read(job, stage);
+          if (known) return known.value as T;
+          const value = await compute();
+          await checkpoints.write(job, stage, value);
+          return value;
+        },
+      },
+    );
+    progress.stop();
+    await rm(join(jobs, job), { recursive: true, force: true });
+    const { manifest, version } = result;
+    const { flops, deltaLoss, accuracy } = manifest;
+    const rows = [
+      ['FLOPs a sample', `${flopsText(flops.mean)} of ${flopsText(flops.dense)}`],
+      ['saved', percent(1 - flops.mean / flops.dense)],
+      ['predicted ΔL', short(deltaLoss?.predicted, 'nats')],
+      ['measured ΔL', short(deltaLoss?.measured, 'nats')],
+      [`bound (${percent(deltaLoss?.confidence, 0)})`, short(deltaLoss?.bound, 'nats')],
+      ['budget', short(manifest.budget?.default ?? manifest.method?.lossBudget, 'nats')],
+      ['accuracy', accuracy ? `${percent(accuracy.dense, 2)} → ${percent(accuracy.pruned, 2)}` : 'no labels'],
+    ];
+    const text = `${textTable([`${wish.name} version ${version}`, wish.policy], rows)}\n${result.directory}`;
+    await emit(context, text, { name: wish.name, ...result }, options.json);
+  } finally {
+    progress.stop();
+    await runtime.close();
+  }
+}
