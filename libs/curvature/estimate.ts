@@ -103,7 +103,7 @@ export async function estimate(
     return results;
   } finally {
     await session.dispose();
-    await Promise.all(collectors.map(({ interactions }) => interactions?.dispose()));
+    for (const { interactions } of collectors) await interactions?.dispose();
   }
 }
 

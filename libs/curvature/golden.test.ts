@@ -9,6 +9,7 @@ import { openCheckpoint } from '../models/checkpoint.js';
 import { GATE_KINDS } from '../models/gates.js';
 import { readSafetensors, readTensor } from '../models/safetensors.js';
 import { createRuntime } from '../runtime/runtime.js';
+import type { EstimatorKind } from './estimators.js';
 import type { Loss } from './losses.js';
 import { scoreCheckpoint } from './score.js';
 import { assertUnbiased, relative } from './testing/assertions.js';
@@ -66,5 +67,25 @@ describe('exact scores against second derivatives of PyTorch', { skip }, () => {
         }
       });
     }
+    test(`${name}: the output sketch of KL has no bias over 32 seeds`, async () => {
+      const checkpoint = await openCheckpoint(join(golden, name));
+      const { tensors } = await readSafetensors(join(golden, name, 'reference.safetensors'));
+      const dataset = tensorDataset(await readTensor(tensors.get('pixel_values')!), [0, 0, 0]);
+      const score = (estimator: EstimatorKind, seed: number) =>
+        scoreCheckpoint(
+          { checkpoint, dataset, indices: [0, 1, 2], units: GATE_KINDS, estimator, probes: 8, seed },
+          { runtime, workDirectory: root },
+        );
+      const exact = await score('exact', 0);
+      const runs = [];
+      for (let seed = 0; seed < 32; seed++) runs.push(await score('output-sketch', seed));
+      for (const kind of GATE_KINDS) {
+        const estimates = runs.map(({ units }) => ({
+          curvature: units[kind]!.curvature,
+          standardError: units[kind]!.standardError!,
+        }));
+        assertUnbiased(estimates, exact.units[kind]!.curvature, kind);
+      }
+    });
   }
 });

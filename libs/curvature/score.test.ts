@@ -123,7 +123,7 @@ describe('exact scores against central differences of the network', () => {
       for (let i = 0; i < rows; i++) repeated.set(pixels, i * pixels.length);
       const result = await session.run({
         pixel_values: { type: 'float32', dims: [rows, 3, 8, 8], data: repeated },
-        [kind]: { type: 'float32', dims: [rows, count], data: moved } as TensorValue,
+        [kind]: { type: 'float32', dims: [rows, count], data: moved },
       });
       await session.dispose();
       const all = result['logits']!.data as Float32Array;

@@ -29,6 +29,8 @@ export interface SeamScores extends SeamFeatures {
 /** A gradient below this is zero to float32. */
 const leastGradient = 1e-12;
 const usualProbes = 8;
+/** Products of one run, for each seam. */
+const mostUnrolled = 8;
 /** Set apart from the streams of the gates' own scores. */
 const stream = 16;
 
@@ -55,37 +57,47 @@ export async function seamScores(
   const collectors = featureCollectors(spec, samples, options);
   const probing = { space: 'gates', directions: 'signs', count: Math.max(probes, 1) } as const;
   const moments = blocks.map(() => new Moments(tokens, count, probing, batch));
-  const graph = seamGateGraph(plain, { blocks, probes, batch });
+  const runs = Math.max(1, Math.ceil(probes / mostUnrolled));
+  const unrolled = Math.ceil(probes / runs);
+  const graph = seamGateGraph(plain, { blocks, probes: unrolled, batch });
   const session = await loadGraph(context.runtime, graph, context.workDirectory, probeSession);
   try {
     const reader = { batch, image: spec.image, classes: spec.classes, labels: true, signal: context.signal };
     const row = (data: Float32Array): TensorValue => ({ type: 'float32', dims: [batch, tokens], data });
-    const ones = row(new Float32Array(batch * tokens).fill(1));
+    const gates = Object.fromEntries(
+      blocks.map((block) => [seamNames.gate(block), row(new Float32Array(batch * tokens).fill(1))]),
+    );
     for await (const part of readBatches(samples, reader)) {
-      const feeds: Record<string, TensorValue> = {
-        [seamNames.pixels]: part.pixels,
-        [seamNames.targets]: part.targets!,
-      };
-      for (const block of blocks) feeds[seamNames.gate(block)] = ones;
-      const signs = Array.from({ length: probes }, (_, k) => {
-        const data = new Float32Array(batch * tokens);
-        part.indices.forEach((index, slot) =>
-          drawSigns(data.subarray(slot * tokens, (slot + 1) * tokens), seed, stream, index, k),
-        );
-        return data;
-      });
-      signs.forEach((data, k) => (feeds[seamNames.direction(k)] = row(data)));
-      const outputs = await session.run(feeds, context.signal ? { signal: context.signal } : {});
-      blocks.forEach((block, stage) => {
-        addFeatures(collectors[stage]!, outputs, block, part);
-        const gradient = outputs[seamNames.gradient(block)]!.data as Float32Array;
-        moments[stage]!.addGradient(gradient, part.start, part.indices.length);
-        signs.forEach((left, k) =>
-          moments[stage]!.addProbe(left, outputs[seamNames.product(block, k)]!.data as Float32Array),
-        );
-        moments[stage]!.endBatch(part.start, part.indices.length);
-      });
-      context.progress?.({ stage: 'score', done: part.start + part.indices.length, total: count, unit: 'samples' });
+      const used = part.indices.length;
+      for (let run = 0; run < runs; run++) {
+        const signs = Array.from({ length: unrolled }, (_, k) => {
+          const data = new Float32Array(batch * tokens);
+          const probe = run * unrolled + k;
+          // One beyond the last stays zero.
+          if (probe >= probes) return data;
+          part.indices.forEach((index, slot) =>
+            drawSigns(data.subarray(slot * tokens, (slot + 1) * tokens), seed, stream, index, probe),
+          );
+          return data;
+        });
+        const feeds: Record<string, TensorValue> = {
+          [seamNames.pixels]: part.pixels,
+          [seamNames.targets]: part.targets!,
+          ...gates,
+        };
+        signs.forEach((data, k) => (feeds[seamNames.direction(k)] = row(data)));
+        const outputs = await session.run(feeds, context.signal ? { signal: context.signal } : {});
+        blocks.forEach((block, stage) => {
+          signs.forEach((left, k) =>
+            moments[stage]!.addProbe(left, outputs[seamNames.product(block, k)]!.data as Float32Array),
+          );
+          if (run > 0) return;
+          addFeatures(collectors[stage]!, outputs, block, part);
+          moments[stage]!.addGradient(outputs[seamNames.gradient(block)]!.data as Float32Array, part.start, used);
+        });
+      }
+      for (const each of moments) each.endBatch(part.start, used);
+      context.progress?.({ stage: 'score', done: part.start + used, total: count, unit: 'samples' });
     }
   } finally {
     await session.dispose();
