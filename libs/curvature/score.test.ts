@@ -7,7 +7,6 @@ import { buildClassifier } from '../models/classifier.js';
 import { GATE_KINDS, type GateKind } from '../models/gates.js';
 import { loadGraph } from '../runtime/load-graph.js';
 import { createRuntime } from '../runtime/runtime.js';
-import type { TensorValue } from '../runtime/tensor.js';
 import { estimate } from './estimate.js';
 import type { EstimatorKind } from './estimators.js';
 import type { Loss } from './losses.js';

@@ -74,7 +74,7 @@ export async function scoreCheckpoint(options: ScoreOptions, context: CurvatureC
     );
     done += probing.count * indices.length;
     for (const [kind, result] of results) {
-      const scores = unitScores(shapeOf(spec, kind, indices.length), result);
+      const scores = unitScores(kind, shapeOf(spec, kind, indices.length), result);
       units[kind] = sameEstimator(used, first) ? scores : { ...scores, estimator: used };
     }
   }
@@ -128,14 +128,22 @@ function shapeOf(spec: ClassifierSpec, kind: GateKind, samples: number): number[
   return isPerSample(kind) ? [samples, ...layers] : layers;
 }
 
+function finite(kind: GateKind, values: Float64Array): number[] {
+  const wrong = values.find((value) => !Number.isFinite(value));
+  if (wrong !== undefined)
+    throw invalid(`${kind}: the scores hold ${wrong}, expected a model whose answers are finite`);
+  return [...values];
+}
+
 function unitScores(
+  kind: GateKind,
   shape: number[],
   { gates, gradient, curvature, standardError, interactions }: KindEstimate,
 ): UnitScores {
   return {
     shape,
-    gradient: [...gradient],
-    curvature: [...curvature],
+    gradient: finite(kind, gradient),
+    curvature: finite(kind, curvature),
     ...(standardError ? { standardError: [...standardError] } : {}),
     ...(interactions
       ? {

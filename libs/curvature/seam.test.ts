@@ -96,17 +96,17 @@ describe('the curvature of tokens at a seam', () => {
     const blocks = [0, 1];
     const exact = await seamCurvature(checkpoint, samples, { blocks, directions: 'exact', batch: 5 }, context);
     const parts = await seamCurvature(checkpoint, samples, { blocks, batch: 2 }, context);
-    const sketch = await seamCurvature(checkpoint, samples, { blocks, directions: 64, seed: 1 }, context);
+    const sketch = await seamCurvature(checkpoint, samples, { blocks, directions: 32, seed: 1 }, context);
     exact.forEach((stage, i) => {
       assert.equal(stage.block, blocks[i]);
       assert.ok(relative(parts[i]!.trace, stage.trace) < 1e-5);
       assert.ok(relative(parts[i]!.metric, stage.metric) < 1e-5);
       assert.deepEqual(parts[i]!.chosen, stage.chosen);
       assert.ok(relative(parts[i]!.x, stage.x) < 1e-5);
-      assert.ok(relative(sketch[i]!.trace, stage.trace) < 0.25);
-      assert.ok(relative(sketch[i]!.metric, stage.metric) < 0.25);
+      assert.ok(relative(sketch[i]!.trace, stage.trace) < 0.35);
+      assert.ok(relative(sketch[i]!.metric, stage.metric) < 0.35);
     });
-    const again = await seamCurvature(checkpoint, samples, { blocks, directions: 64, seed: 1 }, context);
+    const again = await seamCurvature(checkpoint, samples, { blocks, directions: 32, seed: 1 }, context);
     assert.deepEqual(again, sketch);
   });
 

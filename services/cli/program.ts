@@ -8,6 +8,7 @@ import { prunerCommand, workerCommand } from './commands/pruner.js';
 import { pruneCommand } from './commands/prune.js';
 import { promoteCommand } from './commands/promote.js';
 import { removeCommand } from './commands/remove.js';
+import { scoreCommand } from './commands/score.js';
 import { serveCommand } from './commands/serve.js';
 import { trainCommand } from './commands/train.js';
 import type { Context } from './context.js';
@@ -16,6 +17,7 @@ import { checkWritable } from './output.js';
 /** Every command, in the order of the help. */
 const commands: readonly ((context: Context) => Command)[] = [
   importCommand,
+  scoreCommand,
   pruneCommand,
   evaluateCommand,
   compareCommand,
