@@ -1,15 +1,55 @@
 import type { ClassifierSpec } from '../models/architectures/transformer.js';
+import { unitsOf } from '../models/classifier.js';
 import type { GateKind } from '../models/gates.js';
 import type { EstimatorKind } from './estimators.js';
 import type { Loss } from './losses.js';
 
+/** Up to how many directions `exact` is the default, and what is taken beyond that. */
+interface Choice {
+  readonly exactUpTo: number;
+  readonly otherwise: EstimatorKind;
+  readonly probes: number;
+}
+
+/*
+ * By measured error per second. `node scripts/bench.mjs estimators --model DIR --data DATA` on a ViT of 10 classes, 6 blocks of 4 heads,
+ * 65 tokens and 512 neurons on CIFAR-10, 4 samples, 2 shared cores; milliseconds a sample to an error of 10 % of the exact curvature
+ * (docs/estimators.md has the whole table):
+ *
+ *                        exact   gate-signs   output-sketch
+ *   KL  heads               44          951             236
+ *   KL  tokens              83        4,560             793
+ *   KL  masks               35       29,600           1,240
+ *   KL  neurons             78       30,100             708
+ *   CE  heads              386        2,430
+ *   CE  tokens           5,920        2,800
+ *   CE  masks            7,020       24,500
+ *
+ * Under KL some 200 random pullbacks are as good as no error at all, so exact wins while the classes are fewer than that, and gate signs
+ * never do. Under cross-entropy exact takes a product a gate. Gates whose sizes are uneven (masks: the class token's is far above all
+ * others) disturb each other under random signs, and even a few hundred products are then the quicker way.
+ */
+const byClasses: Choice = { exactUpTo: 100, otherwise: 'output-sketch', probes: 32 };
+const choices: Readonly<Record<Loss, Readonly<Record<GateKind, Choice>>>> = {
+  kl: { heads: byClasses, tokens: byClasses, masks: byClasses, neurons: byClasses },
+  'cross-entropy': {
+    heads: { exactUpTo: 192, otherwise: 'gate-signs', probes: 32 },
+    tokens: { exactUpTo: 128, otherwise: 'gate-signs', probes: 64 },
+    masks: { exactUpTo: 512, otherwise: 'gate-signs', probes: 64 },
+    neurons: { exactUpTo: 64, otherwise: 'gate-signs', probes: 64 },
+  },
+};
+
+/** The estimator of a unit that nobody chose one for, and its number of random directions. */
 export function defaultEstimator(
-  _kind: GateKind,
+  kind: GateKind,
   loss: Loss,
-  classes: number,
+  spec: ClassifierSpec,
 ): { readonly kind: EstimatorKind; readonly probes: number } {
-  if (loss === 'cross-entropy') return { kind: 'gate-signs', probes: 32 };
-  return classes <= 32 ? { kind: 'exact', probes: classes } : { kind: 'output-sketch', probes: 32 };
+  const { exactUpTo, otherwise, probes } = choices[loss][kind];
+  const gates = unitsOf(spec, kind).reduce((a, b) => a + b, 0);
+  const directions = loss === 'kl' ? spec.classes : gates;
+  return { kind: directions <= exactUpTo ? 'exact' : otherwise, probes };
 }
 
 /** Rows of tokens that make the runtime's matrix products run at full speed; more costs memory alone. */

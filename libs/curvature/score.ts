@@ -101,7 +101,7 @@ function groupsOf(
   const groups: Group[] = [];
   for (const kind of kinds) {
     const gates = unitsOf(spec, kind).reduce((a, b) => a + b, 0);
-    const usual = defaultEstimator(kind, loss, spec.classes);
+    const usual = defaultEstimator(kind, loss, spec);
     const estimator = estimators[options.estimator ?? usual.kind];
     const probing = estimator.probing({ loss, gates, classes: spec.classes, probes: options.probes ?? usual.probes });
     const used: EstimatorUsed = { kind: estimator.kind, probes: probing.count, seed };
