@@ -6,7 +6,8 @@ import { specOf } from '../models/classifier.js';
 import { writeModel } from '../onnx/write.js';
 import type { ManifestDraft, Published } from '../store/publish.js';
 import { openRepository } from '../store/repository.js';
-import { segmentsOf, type Segment } from './segments.js';
+import type { Segment } from '../store/segments.js';
+import { segmentsOf } from './segments.js';
 import { denseGraph } from './served-graph.js';
 
 export interface ImportRequest {

@@ -35,13 +35,20 @@ const tokensSchema = z.object({
   stages: z.array(count),
 });
 
+const segmentSchema = z.object({
+  constant: z.number(),
+  linear: z.number(),
+  quadratic: z.number(),
+  cross: z.number().exactOptional(),
+});
+
 const flopsSchema = z.object({
   /** FLOPs of one sample through version 1 (a multiply-add counts as 2). */
   dense: z.number().positive(),
   /** Mean FLOPs of one sample of the calibration data through this version at its default budget. */
   mean: z.number().positive(),
-  /** Segment s costs constant + linear · t + quadratic · t² FLOPs at t tokens; one more segment than there are stages. */
-  segments: z.array(z.object({ constant: z.number(), linear: z.number(), quadratic: z.number() })),
+  /** What each stretch between stages costs (segments.ts); one more segment than there are stages. */
+  segments: z.array(segmentSchema),
 });
 
 const deltaLossSchema = z.object({

@@ -2,7 +2,7 @@ import { HeartwoodError } from '../../errors/error.js';
 import { meanOf, type SampleMeasures } from '../measure/measure.js';
 import type { PreparedSamples } from '../measure/prepared.js';
 import type { Certificate } from '../plan.js';
-import { flopsAt } from '../segments.js';
+import { flopsAt } from '../../store/segments.js';
 import { interpolate, type BudgetTable } from '../stages/budget.js';
 import { leastSamples, samplesNeeded, upperBound } from '../statistics/bound.js';
 import { rankCorrelation } from '../statistics/rank-correlation.js';
@@ -39,7 +39,7 @@ export async function attempt(
   const measures = await network.measure(samples, thresholds);
   const loss = lossOf(measures, options.loss);
   const { bound, mean } = upperBound(loss, options.confidence, options.seed);
-  const flops = measures.kept.map((row) => flopsAt(network.segments, row));
+  const flops = measures.kept.map((row) => flopsAt(network.segments, row, network.tokens));
   const { denseCorrect, prunedCorrect, crossEntropyRise } = measures;
   const varied = new Set(flops).size > 1;
   return {

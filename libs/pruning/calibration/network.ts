@@ -7,7 +7,8 @@ import type { Runtime, Session } from '../../runtime/runtime.js';
 import type { TensorValue } from '../../runtime/tensor.js';
 import { measure, type SampleMeasures } from '../measure/measure.js';
 import type { PreparedSamples } from '../measure/prepared.js';
-import { segmentsOf, type Segment } from '../segments.js';
+import { segmentsOf } from '../segments.js';
+import type { Segment } from '../../store/segments.js';
 import { candidatesGraph, measuredGraph, tensorNames, thresholdCount } from '../served-graph.js';
 import type { StageParameters } from '../stages/parameters.js';
 

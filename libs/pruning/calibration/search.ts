@@ -5,7 +5,7 @@ import { replacedTensors } from '../artefact.js';
 import { batchFor, prepareSamples, type PreparedSamples } from '../measure/prepared.js';
 import type { Certificate, FixedPlan } from '../plan.js';
 import type { Job } from '../job.js';
-import type { Segment } from '../segments.js';
+import type { Segment } from '../../store/segments.js';
 import { denseGraph } from '../served-graph.js';
 import { HeartwoodError } from '../../errors/error.js';
 import { budgetFor, interpolate, type BudgetTable } from '../stages/budget.js';

@@ -1,6 +1,6 @@
 import { meanOf } from '../measure/measure.js';
 import type { PreparedSamples } from '../measure/prepared.js';
-import { flopsAt } from '../segments.js';
+import { flopsAt } from '../../store/segments.js';
 import type { BudgetRow } from '../stages/budget.js';
 import type { StageParameters } from '../stages/parameters.js';
 import { geometricSchedule, mergesOf } from '../statistics/schedule.js';
@@ -76,7 +76,7 @@ export async function measureRow(
   const measures = await network.measure(samples, thresholds);
   const { kl, crossEntropyRise, prunedCorrect, kept } = measures;
   return {
-    flopsSaved: 1 - meanOf(kept.map((row) => flopsAt(network.segments, row))) / dense,
+    flopsSaved: 1 - meanOf(kept.map((row) => flopsAt(network.segments, row, network.tokens))) / dense,
     kl: meanOf(kl),
     // JSON has no infinities; beyond these lies no cost.
     thresholds: thresholds.map((value) => Math.max(-100, Math.min(100, value))),

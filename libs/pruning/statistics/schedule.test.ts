@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { flopsAt } from '../segments.js';
+import { flopsAt } from '../../store/segments.js';
 import { geometricSchedule, mergesOf, stageBlocks } from './schedule.js';
 
 /** A transformer of six blocks with three stages: what stands before them is constant. */
@@ -12,7 +12,7 @@ const segments = [
   { constant: 1e5, linear: 16e5, quadratic: 2000 },
 ];
 const problem = { tokens: 65, special: 1, segments };
-const dense = flopsAt(segments, [65, 65, 65]);
+const dense = flopsAt(segments, [65, 65, 65], 65);
 
 test('stages sit at 0, a sixth and a third of the blocks, each block once', () => {
   const places = [1, 2, 3, 4, 6, 12, 24].map((blocks) => stageBlocks(blocks));
@@ -26,7 +26,7 @@ test('the counts are geometric and their FLOPs are what was asked', () => {
     fc.property(fc.double({ min: 0, max: 0.8, noNaN: true }), (fraction) => {
       const { tokens, ratio, saved } = geometricSchedule(problem, fraction);
       assert.ok(Math.abs(saved - fraction) < 1e-9, `${saved}, asked ${fraction}`);
-      assert.ok(Math.abs(1 - flopsAt(segments, tokens) / dense - saved) < 1e-12);
+      assert.ok(Math.abs(1 - flopsAt(segments, tokens, 65) / dense - saved) < 1e-12);
       tokens.forEach((count, k) => {
         const geometric = 65 * (1 - ratio) ** (k + 1);
         const limit = 1 + ((tokens[k - 1] ?? 65) - 1) / 4;
@@ -48,7 +48,7 @@ test('no more is taken than the matchings can, and the floor holds; what was rea
 
 test('the fraction is of the dense FLOPs given: stages that cost something must save more', () => {
   const cheaper = geometricSchedule({ ...problem, dense: dense * 0.98 }, 0.3);
-  assert.ok(Math.abs(flopsAt(segments, cheaper.tokens) - 0.7 * 0.98 * dense) < 1e-6 * dense);
+  assert.ok(Math.abs(flopsAt(segments, cheaper.tokens, 65) - 0.7 * 0.98 * dense) < 1e-6 * dense);
   assert.ok(geometricSchedule({ ...problem, dense: dense * 0.98 }, 0).saved >= -1e-9);
 });
 

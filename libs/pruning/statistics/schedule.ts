@@ -1,5 +1,5 @@
 import { invalid } from '../../errors/error.js';
-import { flopsAt, type Segment } from '../segments.js';
+import { flopsAt, type Segment } from '../../store/segments.js';
 import { leastTokens } from '../stages/parameters.js';
 
 /** Depths at which merging stages sit, as shares of the blocks: tokens that go early save the most, and measured best. */
@@ -50,10 +50,11 @@ export function geometricSchedule(problem: ScheduleProblem, fraction: number): S
     flopsAt(
       segments,
       Array.from({ length: stages }, () => tokens),
+      tokens,
     );
   const at = (ratio: number): Schedule => {
     const counts = countsAt(problem, stages, ratio);
-    return { tokens: counts, ratio, saved: 1 - flopsAt(segments, counts) / dense };
+    return { tokens: counts, ratio, saved: 1 - flopsAt(segments, counts, tokens) / dense };
   };
   let [low, high] = [0, 1];
   if (at(high).saved <= fraction) return at(high);
