@@ -33,9 +33,9 @@ export interface RemovalStep {
 }
 
 export interface RemovalLimits {
-  /** Stops when the predicted ΔL is beyond it. Default: none. */
+  /** Ends with the step that takes the predicted ΔL beyond it. Default: none. */
   readonly predicted?: number;
-  /** Stops when so much is saved. Default: none. */
+  /** Ends with the step that saves so much. Default: none. */
   readonly saved?: number;
 }
 
@@ -45,6 +45,8 @@ interface Candidate {
   /** ΔL that taking it adds to those that are taken. */
   readonly increase: number;
   readonly cost: number;
+  /** Of two the one with the greater merit goes first. */
+  readonly merit: number;
 }
 
 /**
@@ -53,29 +55,38 @@ interface Candidate {
  *   ΔL(s) = −gᵀs + ½ sᵀHs;  taking j adds −g_j + (H s)_j + ½ H_jj
  *
  * Units that add nothing or less come first, the greatest fall before the others. Every prefix of the steps is a choice of its own;
- * its `predicted` is ΔL(s) of its units. The steps go on until nothing may be removed or a limit is passed (that step included).
+ * its `predicted` is ΔL(s) of its units. The steps go on until nothing may be removed; a caller with an event loop to mind takes
+ * them a few at a time.
  *
- * In a family that is too large for its Hessian the candidates are the {@link poolSize} best, among which interactions are exact;
- * all are weighed anew when the best of them falls behind those outside as last weighed, or half of them are taken.
+ * In a family that is too large for its Hessian the candidates are a pool of the best, among which interactions are exact; all
+ * are weighed anew when the best of the pool falls well behind those outside as last weighed, or when half of it is taken.
  *
  * @throws HeartwoodError INVALID_ARGUMENT when the arrays of a family disagree or hold what is no number
  */
-export function removalOrder(families: readonly UnitFamily[], limits: RemovalLimits = {}): RemovalStep[] {
+export function* removals(families: readonly UnitFamily[]): Generator<RemovalStep, undefined> {
   const states = families.map((family) => new FamilyState(family));
-  const steps: RemovalStep[] = [];
   let [predicted, saved] = [0, 0];
-  while (predicted <= (limits.predicted ?? Infinity) && saved < (limits.saved ?? Infinity)) {
+  for (;;) {
     let best: { state: FamilyState; candidate: Candidate } | undefined;
     for (const state of states) {
       const candidate = state.best();
-      if (candidate && (!best || precedes(candidate, best.candidate))) best = { state, candidate };
+      if (candidate && (!best || candidate.merit > best.candidate.merit)) best = { state, candidate };
     }
-    if (!best) break;
+    if (!best) return undefined;
     const { state, candidate } = best;
     state.take(candidate);
     predicted += candidate.increase;
     saved += candidate.cost;
-    steps.push({ family: state.name, unit: candidate.unit, predicted, saved });
+    yield { family: state.name, unit: candidate.unit, predicted, saved };
+  }
+}
+
+/** The steps of {@link removals} up to the one that passes a limit, that one included; all of them without limits. */
+export function removalOrder(families: readonly UnitFamily[], limits: RemovalLimits = {}): RemovalStep[] {
+  const steps: RemovalStep[] = [];
+  for (const step of removals(families)) {
+    steps.push(step);
+    if (step.predicted > (limits.predicted ?? Infinity) || step.saved >= (limits.saved ?? Infinity)) break;
   }
   return steps;
 }
@@ -100,15 +111,18 @@ export function unitsOf(steps: readonly RemovalStep[], count: number): ReadonlyM
   return found;
 }
 
+/** The pool is kept while its best is worth at least this share of the best outside, as last weighed. */
+const patience = 0.3;
+
 /** Candidates of a large family that are weighed against each other exactly. */
 export const poolSize = 256;
 
-/** Whether a is to be taken before b: more cost per nat; a fall before any rise, the greater fall first. */
-function precedes(a: Candidate, b: Candidate): boolean {
-  if (a.increase <= 0 || b.increase <= 0)
-    return a.increase < b.increase || (a.increase === b.increase && a.cost > b.cost);
-  return a.cost * b.increase > b.cost * a.increase;
+/** Saved cost per nat; above all of those what does not raise the loss, by how much it falls. */
+function meritOf(increase: number, cost: number): number {
+  return increase > 0 ? Math.min(cost / increase, helpful) : helpful * (1 - increase);
 }
+
+const helpful = 1e200;
 
 class FamilyState {
   readonly name: string;
@@ -119,9 +133,9 @@ class FamilyState {
   /** How many units of each group may still go. */
   private readonly removable: Int32Array;
   private readonly taken: Uint8Array;
-  /** Of a large family: the best candidate outside of the pool when it was chosen, and how many of the pool may be taken. */
-  private outside: Candidate | undefined;
-  private takesLeft = 0;
+  /** Of a large family: the best merit outside of the pool when it was chosen, and how many of the pool were taken since. */
+  private outside = -Infinity;
+  private takes = 0;
 
   constructor(family: UnitFamily) {
     const n = family.cost.length;
@@ -154,27 +168,40 @@ class FamilyState {
   best(): Candidate | undefined {
     const { pool } = this.field;
     if (!pool) return this.bestOf(this.cost.length, (at) => at);
-    const found = this.takesLeft > 0 ? this.bestOf(pool.length, (at) => pool[at]!) : undefined;
-    if (found && !(this.outside && precedes(this.outside, found))) return found;
-    return this.bestOfNewPool();
+    const found = this.takes < poolSize / 2 ? this.bestOf(pool.length, (at) => pool[at]!) : undefined;
+    if (found && found.merit >= patience * this.outside) return found;
+    this.choosePool();
+    return this.bestOf(this.field.pool!.length, (at) => this.field.pool![at]!);
   }
 
   take({ unit }: Candidate): void {
     this.taken[unit] = 1;
     this.removable[this.group[unit]!]!--;
-    this.takesLeft--;
+    this.takes++;
     this.field.take(unit);
   }
 
-  private bestOfNewPool(): Candidate | undefined {
+  /** The best units of all, by values that are exact. */
+  private choosePool(): void {
     this.field.refresh();
-    const candidates: Candidate[] = [];
-    for (let unit = 0; unit < this.cost.length; unit++) if (this.mayGo(unit)) candidates.push(this.candidate(unit));
-    candidates.sort((a, b) => (precedes(a, b) ? -1 : precedes(b, a) ? 1 : a.unit - b.unit));
-    this.field.choosePool(Int32Array.from(candidates.slice(0, poolSize), ({ unit }) => unit));
-    this.outside = candidates[poolSize];
-    this.takesLeft = this.outside ? poolSize / 2 : poolSize;
-    return candidates[0];
+    const { diagonal, values } = this.field;
+    const merits = new Float64Array(this.cost.length).fill(-Infinity);
+    for (let unit = 0; unit < merits.length; unit++) {
+      if (!this.mayGo(unit)) continue;
+      merits[unit] = meritOf(values[unit]! - this.gradient[unit]! + 0.5 * diagonal[unit]!, this.cost[unit]!);
+    }
+    const sorted = merits.slice().sort();
+    const limit = sorted[Math.max(0, sorted.length - poolSize)]!;
+    const above: number[] = [];
+    const equal: number[] = [];
+    for (let unit = 0; unit < merits.length; unit++) {
+      if (merits[unit]! > limit) above.push(unit);
+      else if (merits[unit] === limit && limit > -Infinity) equal.push(unit);
+    }
+    this.field.choosePool(Int32Array.from([...above, ...equal.slice(0, poolSize - above.length)]).sort());
+    // Those that may not go have no merit, and are sorted below all.
+    this.outside = sorted.at(-poolSize - 1) ?? -Infinity;
+    this.takes = 0;
   }
 
   private bestOf(count: number, unitAt: (at: number) => number): Candidate | undefined {
@@ -183,7 +210,7 @@ class FamilyState {
       const unit = unitAt(at);
       if (!this.mayGo(unit)) continue;
       const candidate = this.candidate(unit);
-      if (!best || precedes(candidate, best)) best = candidate;
+      if (!best || candidate.merit > best.merit) best = candidate;
     }
     return best;
   }
@@ -194,10 +221,8 @@ class FamilyState {
 
   private candidate(unit: number): Candidate {
     const { diagonal, values } = this.field;
-    return {
-      unit,
-      increase: values[unit]! - this.gradient[unit]! + 0.5 * diagonal[unit]!,
-      cost: this.cost[unit]!,
-    };
+    const increase = values[unit]! - this.gradient[unit]! + 0.5 * diagonal[unit]!;
+    const cost = this.cost[unit]!;
+    return { unit, increase, cost, merit: meritOf(increase, cost) };
   }
 }
