@@ -74,6 +74,7 @@ const bars = LOSSES.flatMap((loss) =>
 );
 const table = new Table({
   head: ['loss', 'unit', 'estimator', 'probes', 'ms/sample', 'error', 'ms to 10 %', 'default'],
+  style: { head: [], border: [], compact: true },
 });
 for (const row of rows) {
   const { loss, unit, estimator, error, isDefault } = row;

@@ -17,13 +17,13 @@ interface Choice {
  * (docs/estimators.md has the whole table):
  *
  *                        exact   gate-signs   output-sketch
- *   KL  heads               44          951             236
- *   KL  tokens              83        4,560             793
- *   KL  masks               35       29,600           1,240
- *   KL  neurons             78       30,100             708
- *   CE  heads              386        2,430
- *   CE  tokens           5,920        2,800
- *   CE  masks            7,020       24,500
+ *   KL  heads               89          857             207
+ *   KL  tokens              44        4,760           1,140
+ *   KL  masks               53       22,800           1,200
+ *   KL  neurons             94       28,600             500
+ *   CE  heads              333        2,890
+ *   CE  tokens           5,640        2,830
+ *   CE  masks            7,910       38,000
  *
  * Under KL some 200 random pullbacks are as good as no error at all, so exact wins while the classes are fewer than that, and gate signs
  * never do. Under cross-entropy exact takes a product a gate. Gates whose sizes are uneven (masks: the class token's is far above all

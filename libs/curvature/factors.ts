@@ -1,0 +1,98 @@
+import { internal } from '../errors/error.js';
+import type { Checkpoint } from '../models/checkpoint.js';
+import { specOf, unitsOf } from '../models/classifier.js';
+import type { GateKind } from '../models/gates.js';
+import { loadGraph } from '../runtime/load-graph.js';
+import type { TensorValue } from '../runtime/tensor.js';
+import { readBatches, type Samples } from './batches.js';
+import { defaultBatch } from './defaults.js';
+import type { CurvatureContext } from './estimate.js';
+import { buildProbeGraph, names, probeSession } from './probe-graph.js';
+import { drawSigns } from './signs.js';
+
+/** A root of the mean KL Hessian over gates that all samples share: H ≈ UᵀU / K, interactions between kinds included. */
+export interface CurvatureFactors {
+  /** Gates of each kind, in the order of the columns. */
+  readonly columns: readonly { readonly kind: GateKind; readonly gates: number }[];
+  /** [rows, Σ gates]. */
+  readonly U: Float32Array;
+  readonly K: number;
+}
+
+export interface FactorOptions {
+  readonly kinds: readonly GateKind[];
+  readonly seed: number;
+  /** Bytes that U may take. Default 256 MiB. */
+  readonly bytes?: number;
+}
+
+/** Directions of a run share its forward part. */
+const unrolled = 8;
+const mostClasses = 100;
+
+/**
+ * The rows u = Jᵀ R d of every sample: for every class d = e_c, where that fits (then UᵀU / N is the mean of JᵀFJ over the N samples,
+ * exactly), else for one random sign vector a sample, as many samples as fit (then it is so in expectation). Throws CANCELLED.
+ */
+export async function curvatureFactors(
+  checkpoint: Checkpoint,
+  samples: Samples,
+  options: FactorOptions,
+  context: CurvatureContext,
+): Promise<CurvatureFactors> {
+  const spec = specOf(checkpoint);
+  const { kinds, seed, bytes = 256 * 2 ** 20 } = options;
+  const columns = kinds.map((kind) => ({ kind, gates: unitsOf(spec, kind).reduce((a, b) => a + b, 0) }));
+  const width = columns.reduce((sum, { gates }) => sum + gates, 0);
+  const mostRows = Math.max(1, Math.floor(bytes / (4 * width)));
+  const exact = spec.classes <= mostClasses && spec.classes * samples.indices.length <= mostRows;
+  const indices = exact ? samples.indices : samples.indices.slice(0, mostRows);
+  const directions = exact ? spec.classes : 1;
+  const batch = Math.min(defaultBatch(spec), indices.length);
+  const parallel = Math.min(unrolled, directions);
+  const graph = buildProbeGraph(checkpoint, { kinds, loss: 'kl', space: 'classes', unrolled: parallel, batch });
+  const session = await loadGraph(context.runtime, graph, context.workDirectory, probeSession);
+  const U = new Float32Array(directions * indices.length * width);
+  try {
+    const gates: Record<string, TensorValue> = {};
+    for (const { kind, gates: count } of columns) gates[kind] = tensor(batch, count, 1);
+    const reader = { batch, image: spec.image, classes: spec.classes, labels: false, signal: context.signal };
+    for await (const part of readBatches({ ...samples, indices }, reader)) {
+      for (let first = 0; first < directions; first += parallel) {
+        const feeds: Record<string, TensorValue> = { [names.pixels]: part.pixels, ...gates };
+        for (let k = 0; k < parallel; k++) {
+          const given = tensor(batch, spec.classes, 0);
+          const data = given.data as Float32Array;
+          part.indices.forEach((index, slot) => {
+            const row = data.subarray(slot * spec.classes, (slot + 1) * spec.classes);
+            if (!exact) drawSigns(row, seed, 0, index, 0);
+            else if (first + k < directions) row[first + k] = 1;
+          });
+          feeds[names.direction(k)] = given;
+        }
+        const outputs = await session.run(feeds);
+        for (let k = 0; k < parallel && first + k < directions; k++) {
+          let column = 0;
+          for (const { kind, gates: count } of columns) {
+            const product = outputs[names.product(kind, k)]?.data;
+            if (!(product instanceof Float32Array)) throw internal(`the graph gave no product ${k} of ${kind}`);
+            part.indices.forEach((_, slot) => {
+              const row = (part.start + slot) * directions + first + k;
+              U.set(product.subarray(slot * count, (slot + 1) * count), row * width + column);
+            });
+            column += count;
+          }
+        }
+      }
+      const done = part.start + part.indices.length;
+      context.progress?.({ stage: 'score', done, total: indices.length, unit: 'samples' });
+    }
+  } finally {
+    await session.dispose();
+  }
+  return { columns, U, K: indices.length };
+}
+
+function tensor(batch: number, width: number, value: number): TensorValue {
+  return { type: 'float32', dims: [batch, width], data: new Float32Array(batch * width).fill(value) };
+}
