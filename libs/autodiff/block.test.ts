@@ -75,7 +75,7 @@ describe('a transformer block', () => {
           ];
         }),
       );
-      feeds['up']!.values.forEach((_, i, all) => ((all)[i]! -= 1));
+      feeds['up']!.values.forEach((_, i, all) => (all[i]! -= 1));
       feeds['x'] = { dims: [2, tokens, width], values: next(2 * tokens * width, -2, 2) };
       const at = await evaluate(feeds);
       const step = 4e-3;

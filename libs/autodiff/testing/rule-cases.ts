@@ -136,6 +136,22 @@ export const ruleCases: { readonly [Op in DifferentiableOp]: readonly RuleCase[]
       ],
       build: o.matMul,
     },
+    {
+      what: 'many rows and columns, a narrow inner dimension',
+      shapes: [
+        ['B', 2, 4, 2],
+        ['B', 2, 2, 5],
+      ],
+      build: o.matMul,
+    },
+    {
+      what: 'the same, transposed',
+      shapes: [
+        ['B', 4, 2],
+        ['B', 5, 2],
+      ],
+      build: (g, a, b) => o.matMul(g, a, o.transposeLast(g, b)),
+    },
     { what: 'x xᵀ', shapes: [M], build: (g, x) => o.matMul(g, x, o.transposeLast(g, x)) },
     { what: 'a constant matrix', shapes: [['B', 3]], build: (g, x) => o.matMul(g, x, weight(g, 3, 2)) },
   ],
