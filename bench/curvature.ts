@@ -1,5 +1,5 @@
 /**
- * npm run bench:curvature [-- --json FILE] [--rounds N] [--threads N]
+ * npm run bench:curvature [-- --json FILE] [--rounds N] [--threads N] [--only ViT-Ti/16]
  *
  * What derivatives cost, in forward passes of the same model: ViT-Ti/16 at batch 8 and ViT-B/16 at batch 1 with random weights, gates on the
  * tokens of all blocks. All pieces of work are loaded at once and take turns, PyTorch's too where python3 has torch; medians.
@@ -71,7 +71,12 @@ interface Contestant {
 }
 
 const { values: options } = parseArgs({
-  options: { json: { type: 'string' }, rounds: { type: 'string', default: '3' }, threads: { type: 'string' } },
+  options: {
+    json: { type: 'string' },
+    rounds: { type: 'string', default: '3' },
+    threads: { type: 'string' },
+    only: { type: 'string' },
+  },
 });
 const rounds = Math.max(1, Number(options.rounds));
 const threads = options.threads ? Number(options.threads) : availableParallelism();
@@ -79,7 +84,7 @@ const folder = await mkdtemp(join(tmpdir(), 'heartwood-bench-'));
 const rows: Row[] = [];
 const bars: Bar[] = [];
 try {
-  for (const model of models) await compare(model);
+  for (const model of models) if (options.only === undefined || options.only === model.name) await compare(model);
 } finally {
   await rm(folder, { recursive: true, force: true });
 }
