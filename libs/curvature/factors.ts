@@ -14,7 +14,7 @@ import { drawSigns } from './signs.js';
 export interface CurvatureFactors {
   /** Gates of each kind, in the order of the columns. */
   readonly columns: readonly { readonly kind: GateKind; readonly gates: number }[];
-  /** [rows, Σ gates]. */
+  /** [K, Σ gates]. */
   readonly U: Float32Array;
   readonly K: number;
 }
@@ -29,10 +29,14 @@ export interface FactorOptions {
 /** Directions of a run share its forward part. */
 const unrolled = 8;
 const mostClasses = 100;
+/** More rows make what is chosen from them slower, and hardly better. */
+const mostRows = 2048;
+/** For fewer samples than these, one random direction each of many samples says more. */
+const fewSamples = 64;
 
 /**
- * The rows u = Jᵀ R d of every sample: for every class d = e_c, where that fits (then UᵀU / N is the mean of JᵀFJ over the N samples,
- * exactly), else for one random sign vector a sample, as many samples as fit (then it is so in expectation). Throws CANCELLED.
+ * The rows u = √C Jᵀ R d of as many samples as fit: for each of the C classes d = e_c (then UᵀU / K is the mean of JᵀFJ over those
+ * samples, exactly), or where classes are many for one random sign vector a sample (C = 1; then it is so in expectation). Throws CANCELLED.
  */
 export async function curvatureFactors(
   checkpoint: Checkpoint,
@@ -44,9 +48,9 @@ export async function curvatureFactors(
   const { kinds, seed, bytes = 256 * 2 ** 20 } = options;
   const columns = kinds.map((kind) => ({ kind, gates: unitsOf(spec, kind).reduce((a, b) => a + b, 0) }));
   const width = columns.reduce((sum, { gates }) => sum + gates, 0);
-  const mostRows = Math.max(1, Math.floor(bytes / (4 * width)));
-  const exact = spec.classes <= mostClasses && spec.classes * samples.indices.length <= mostRows;
-  const indices = exact ? samples.indices : samples.indices.slice(0, mostRows);
+  const rows = Math.max(1, Math.min(mostRows, Math.floor(bytes / (4 * width))));
+  const exact = spec.classes <= mostClasses && spec.classes * fewSamples <= rows;
+  const indices = samples.indices.slice(0, exact ? Math.floor(rows / spec.classes) : rows);
   const directions = exact ? spec.classes : 1;
   const batch = Math.min(defaultBatch(spec), indices.length);
   const parallel = Math.min(unrolled, directions);
@@ -78,7 +82,9 @@ export async function curvatureFactors(
             if (!(product instanceof Float32Array)) throw internal(`the graph gave no product ${k} of ${kind}`);
             part.indices.forEach((_, slot) => {
               const row = (part.start + slot) * directions + first + k;
-              U.set(product.subarray(slot * count, (slot + 1) * count), row * width + column);
+              const from = product.subarray(slot * count, (slot + 1) * count);
+              // The sum over a sample's directions, as a mean over rows.
+              for (let i = 0; i < count; i++) U[row * width + column + i] = from[i]! * Math.sqrt(directions);
             });
             column += count;
           }
@@ -90,7 +96,7 @@ export async function curvatureFactors(
   } finally {
     await session.dispose();
   }
-  return { columns, U, K: indices.length };
+  return { columns, U, K: directions * indices.length };
 }
 
 function tensor(batch: number, width: number, value: number): TensorValue {

@@ -3,12 +3,14 @@ import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
+import type { Dataset } from '../data/dataset.js';
 import { buildClassifier } from '../models/classifier.js';
 import { GATE_KINDS, type GateKind } from '../models/gates.js';
 import { loadGraph } from '../runtime/load-graph.js';
 import { createRuntime } from '../runtime/runtime.js';
 import { estimate } from './estimate.js';
 import type { EstimatorKind } from './estimators.js';
+import { curvatureFactors } from './factors.js';
 import type { Loss } from './losses.js';
 import { scoreCheckpoint, type ScoreOptions } from './score.js';
 import { scoresSchema } from './scores.js';
@@ -41,7 +43,7 @@ describe('estimators', () => {
       const units: GateKind[] = estimator === 'output-sketch' ? [...GATE_KINDS] : ['heads', 'masks'];
       const seeds = Array.from({ length: 12 }, (_, seed) => seed);
       const runs = [];
-      for (const seed of seeds) runs.push(await score({ loss, estimator, units, probes: 8, seed }));
+      for (const seed of seeds) runs.push(await score({ loss, estimator, units, probes: 4, seed }));
       for (const kind of units) {
         const estimates = runs.map(({ units }) => ({
           curvature: units[kind]!.curvature,
@@ -79,6 +81,43 @@ describe('estimators', () => {
     assert.deepEqual(units.neurons!.estimator, { kind: 'exact', probes: 40, seed: 0 });
   });
 
+  test('factors: UᵀU / K is the mean of the exact Hessian, and tends to it with a random direction a sample', async () => {
+    const exact = await score({ units: ['heads', 'neurons'], estimator: 'exact', interactions: true });
+    const [heads, neurons] = [exact.units.heads!.interactions!, exact.units.neurons!.interactions!];
+    const samples = { dataset, indices };
+    const { U, K, columns } = await curvatureFactors(
+      checkpoint,
+      samples,
+      { kinds: ['heads', 'neurons'], seed: 0 },
+      context,
+    );
+    assert.deepEqual(columns, [
+      { kind: 'heads', gates: 4 },
+      { kind: 'neurons', gates: 24 },
+    ]);
+    const entry = (i: number, j: number) => {
+      let sum = 0;
+      for (let row = 0; row < U.length; row += 28) sum += U[row + i]! * U[row + j]!;
+      return (sum / K) * indices.length;
+    };
+    const block = (from: number, n: number) =>
+      Array.from({ length: n * n }, (_, at) => entry(from + Math.floor(at / n), from + (at % n)));
+    assert.ok(relative(block(0, 4), heads.flat()) < 1e-4);
+    assert.ok(relative(block(4, 24), neurons.flat()) < 1e-4);
+
+    // Too little room for a row of every class: one random row a sample, here of the same sample many times over.
+    const many = { dataset: repeated(2, 600), indices: Array.from({ length: 600 }, (_, i) => i) };
+    const random = await curvatureFactors(checkpoint, many, { kinds: ['heads'], seed: 1, bytes: 600 * 16 }, context);
+    assert.equal(random.U.length, 600 * 4);
+    const one = await score({ indices: [2], units: ['heads'], estimator: 'exact' });
+    const diagonal = [0, 1, 2, 3].map((i) => {
+      let sum = 0;
+      for (let row = 0; row < 600; row++) sum += random.U[row * 4 + i]! ** 2;
+      return sum / random.K;
+    });
+    assert.ok(relative(diagonal, one.units.heads!.curvature) < 0.2);
+  });
+
   for (const estimator of ['gate-signs', 'output-sketch'] as const) {
     test(`interactions by ${estimator} tend to the exact ones`, async () => {
       const exact = await score({ units: ['heads'], estimator: 'exact', interactions: true });
@@ -91,6 +130,11 @@ describe('estimators', () => {
     });
   }
 });
+
+/** One sample of the data, so many times over. */
+function repeated(index: number, size: number): Dataset {
+  return { ...dataset, size, read: () => dataset.read(index) };
+}
 
 /** KL(p ‖ q) of logits, and −log q[label]. */
 function lossesOf(dense: Float32Array, gated: Float32Array, label: number): Record<Loss, number> {
