@@ -72,7 +72,7 @@ export interface Certificate {
   readonly accuracy: { readonly dense: number; readonly pruned: number } | null;
   /** Mean FLOPs of a sample. */
   readonly flops: number;
-  /** Spearman's, over the samples: the tokens that a sample kept against its KL (fewer tokens, less predicted loss). */
+  /** Spearman's, over the samples: the summed predicted cost of what was merged against the KL; null where nothing was. */
   readonly rankCorrelation: number | null;
 }
 

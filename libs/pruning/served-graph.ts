@@ -4,7 +4,7 @@ import { checkpointWeights } from '../models/weights.js';
 import type { AtSeam } from '../models/tokens.js';
 import type { GraphBuilder } from '../onnx/builder.js';
 import type { Graph, Tensor, Value } from '../onnx/ir.js';
-import { concat } from '../onnx/ops/index.js';
+import { add, concat } from '../onnx/ops/index.js';
 import { thresholdsOf, type BudgetTable } from './stages/budget.js';
 import { mergeStage, type StageResult } from './stages/stage.js';
 import type { StageParameters } from './stages/parameters.js';
@@ -16,6 +16,7 @@ export const tensorNames = {
   thresholds: 'thresholds',
   logits: 'logits',
   kept: 'tokens_kept',
+  cost: 'cost',
   candidates: (stage: number, matching: number) => `candidates_${stage}_${matching}`,
   groups: (stage: number) => `groups_${stage}`,
 } as const;
@@ -99,7 +100,10 @@ export function servedGraph(
   return outputsOf(classifier, outcomes, []);
 }
 
-/** As the served graph, but with `thresholds` as an input: what calibration measures with. */
+/**
+ * As the served graph, but with `thresholds` as an input, and with the summed predicted cost of what was merged, `cost` [B, 1]: what
+ * calibration measures with.
+ */
 export function measuredGraph(
   checkpoint: Checkpoint,
   replaced: ReadonlyMap<string, Tensor>,
@@ -107,7 +111,10 @@ export function measuredGraph(
 ): Graph {
   const input = thresholdInput(thresholdCount(stages));
   const { classifier, stages: outcomes } = stagedClassifier(checkpoint, replaced, stages, input, 'measured');
-  return outputsOf(classifier, outcomes, []);
+  if (outcomes.length === 0) return outputsOf(classifier, outcomes, []);
+  const { g } = classifier;
+  const cost = outcomes.map(({ summedCost }) => summedCost).reduce((sum, each) => add(g, sum, each));
+  return outputsOf(classifier, outcomes, [g.named(tensorNames.cost, cost)]);
 }
 
 /** As the served graph, with what became of every token of the stages' entering layouts: outputs `groups_k` (for reports). */
@@ -150,6 +157,7 @@ export function candidatesGraph(
 }
 
 function outputsOf({ g, logits }: Classifier, outcomes: readonly StageResult[], more: readonly Value[]): Graph {
+  if (outcomes.length === 0) return g.build([g.named(tensorNames.logits, logits)]);
   const kept = concat(
     g,
     outcomes.map((outcome) => outcome.kept),

@@ -4,7 +4,7 @@ import type { PreparedSamples } from '../measure/prepared.js';
 import type { Certificate } from '../plan.js';
 import { flopsAt } from '../../store/segments.js';
 import { interpolate, type BudgetTable } from '../stages/budget.js';
-import { leastSamples, samplesNeeded, upperBound } from '../statistics/bound.js';
+import { leastSamples, samplesNeeded, upperBound, upperBoundSigned } from '../statistics/bound.js';
 import { rankCorrelation } from '../statistics/rank-correlation.js';
 import type { OpenNetwork } from './network.js';
 
@@ -36,12 +36,18 @@ export async function attempt(
   thresholds: readonly number[],
   options: CertifyOptions,
 ): Promise<Attempt> {
+  if (samples.size < leastSamples) {
+    throw new HeartwoodError(
+      'FAILED_PRECONDITION',
+      `${samples.size} samples are left to certify a budget, expected ${leastSamples} or more (a quarter of the calibration data)`,
+    );
+  }
   const measures = await network.measure(samples, thresholds);
   const loss = lossOf(measures, options.loss);
-  const { bound, mean } = upperBound(loss, options.confidence, options.seed);
+  const bounding = options.loss === 'kl' ? upperBound : upperBoundSigned;
+  const { bound, mean } = bounding(loss, options.confidence, options.seed);
   const flops = measures.kept.map((row) => flopsAt(network.segments, row, network.tokens));
-  const { denseCorrect, prunedCorrect, crossEntropyRise } = measures;
-  const varied = new Set(flops).size > 1;
+  const { denseCorrect, prunedCorrect, crossEntropyRise, cost } = measures;
   return {
     asked,
     loss,
@@ -54,12 +60,7 @@ export async function attempt(
       crossEntropyRise: crossEntropyRise ? meanOf(crossEntropyRise) : null,
       accuracy: denseCorrect && prunedCorrect ? { dense: meanOf(denseCorrect), pruned: meanOf(prunedCorrect) } : null,
       flops: meanOf(flops),
-      rankCorrelation: varied
-        ? rankCorrelation(
-            flops.map((value) => -value),
-            loss,
-          )
-        : null,
+      rankCorrelation: cost && new Set(cost).size > 1 ? rankCorrelation(cost, measures.kl) : null,
     },
   };
 }
@@ -89,12 +90,6 @@ export async function certifyBudget(
   budget: number,
   options: CertifyOptions,
 ): Promise<Attempt> {
-  if (samples.size < leastSamples) {
-    throw new HeartwoodError(
-      'FAILED_PRECONDITION',
-      `${samples.size} samples are left to certify a budget, expected ${leastSamples} or more (a quarter of the calibration data)`,
-    );
-  }
   const ladder = ladders[options.loss];
   let passed: Attempt | undefined;
   let failed: Attempt | undefined;
@@ -111,13 +106,31 @@ export async function certifyBudget(
     if (budget === 0) break;
   }
   if (passed) return passed;
-  const { loss, certificate } = failed!;
+  throw refusal(failed!, budget, options);
+}
+
+/** Certifies a network that has no thresholds: it is within the budget or it is not. Throws as `certifyBudget`. */
+export async function certifyFixed(
+  network: OpenNetwork,
+  samples: PreparedSamples,
+  predicted: number,
+  budget: number,
+  options: CertifyOptions,
+): Promise<Attempt> {
+  const tried = await attempt(network, samples, predicted, [], options);
+  options.progress(1, 1);
+  if (tried.certificate.bound > Math.max(budget, rounding)) throw refusal(tried, budget, options);
+  return tried;
+}
+
+function refusal({ loss, certificate }: Attempt, budget: number, options: CertifyOptions): HeartwoodError {
   const { bound, measured } = certificate;
-  const needed = measured < budget ? samplesNeeded(loss, budget, options.confidence) : undefined;
-  throw new HeartwoodError(
+  const needed =
+    options.loss === 'kl' && measured < budget ? samplesNeeded(loss, budget, options.confidence) : undefined;
+  return new HeartwoodError(
     'FAILED_PRECONDITION',
     `a loss budget of ${budget} nats cannot be certified: the least that was tried is bounded by ${bound.toPrecision(3)} nats` +
-      ` (measured ${measured.toPrecision(3)} on ${samples.size} samples); the best budget that can be met is ${bound.toPrecision(3)}` +
+      ` (measured ${measured.toPrecision(3)} on ${certificate.samples} samples); the best budget that can be met is ${bound.toPrecision(3)}` +
       (needed === undefined ? '' : `, or give ${needed} samples to certify`),
   );
 }

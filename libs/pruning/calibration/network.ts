@@ -47,6 +47,7 @@ export async function openNetwork(
   const prefixes = new Map<number, Session>();
   const count = thresholdCount(stages);
   const feeds = (thresholds: readonly number[]) => (size: number) => {
+    if (count === 0) return {};
     const data = new Float32Array(size * count);
     for (let row = 0; row < size; row++) thresholds.forEach((value, at) => (data[row * count + at] = value));
     return { [tensorNames.thresholds]: { type: 'float32', dims: [size, count], data } satisfies TensorValue };

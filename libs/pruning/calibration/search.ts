@@ -11,7 +11,7 @@ import { HeartwoodError } from '../../errors/error.js';
 import { budgetFor, interpolate, type BudgetTable } from '../stages/budget.js';
 import type { StageParameters } from '../stages/parameters.js';
 import { budgetTable } from '../statistics/thresholds.js';
-import { attempt, certifyBudget, type Attempt, type CertifyOptions } from './certify.js';
+import { attempt, certifyBudget, certifyFixed, type Attempt, type CertifyOptions } from './certify.js';
 import { openNetwork, type OpenNetwork } from './network.js';
 import { gridOf, measureRows, type MeasuredRow } from './table.js';
 
@@ -111,7 +111,7 @@ async function certifyBudgetWithout(
   const passed =
     lossBudget === undefined
       ? await attempt(network, samples, predicted, [], options)
-      : await certifyBudget(network, samples, { rows: [], scale: 1 }, lossBudget, options);
+      : await certifyFixed(network, samples, predicted, lossBudget, options);
   return { ...passed.certificate, budget: lossBudget ?? passed.certificate.bound, predicted };
 }
 

@@ -12,6 +12,8 @@ export interface SampleMeasures {
   /** 1 where the answer is the label; absent without labels. */
   readonly denseCorrect: Uint8Array | undefined;
   readonly prunedCorrect: Uint8Array | undefined;
+  /** The summed predicted cost of what was merged, where the model tells it. */
+  readonly cost: Float64Array | undefined;
   /** [samples][stages]. */
   readonly kept: readonly (readonly number[])[];
 }
@@ -28,6 +30,7 @@ export async function measure(
   const rise = labelled ? new Float64Array(samples.size) : undefined;
   const denseCorrect = labelled ? new Uint8Array(samples.size) : undefined;
   const prunedCorrect = labelled ? new Uint8Array(samples.size) : undefined;
+  const costs: number[] = [];
   const kept: number[][] = [];
   let at = 0;
   for (const { size, pixels, labels, dense } of samples.batches) {
@@ -35,6 +38,8 @@ export async function measure(
     const answer = await session.run({ pixel_values: pixels, ...feeds(size) });
     const logits = answer['logits']!.data as Float32Array;
     const tokens = answer['tokens_kept'];
+    const cost = answer['cost']?.data as Float32Array | undefined;
+    if (cost) costs.push(...cost);
     for (let row = 0; row < size; row++, at++) {
       const logQ = logSoftmax(logits, row, samples.classes);
       const logP = dense[row]!;
@@ -50,7 +55,14 @@ export async function measure(
     }
     options.progress?.(at);
   }
-  return { kl, crossEntropyRise: rise, denseCorrect, prunedCorrect, kept };
+  return {
+    kl,
+    crossEntropyRise: rise,
+    denseCorrect,
+    prunedCorrect,
+    cost: costs.length > 0 ? Float64Array.from(costs) : undefined,
+    kept,
+  };
 }
 
 /** The mean of what is there. */

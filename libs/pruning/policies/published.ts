@@ -4,6 +4,9 @@ import type { PredictedScore } from '../stages/parameters.js';
 import type { Fit, Policy } from './policy.js';
 import { probeSamples } from './probe-samples.js';
 
+/** Random sign vectors a sample for `heart`. A regression averages over samples: at 8 the loss after pruning was the same. */
+const probes = 2;
+
 /**
  * Tokens dropped by a predicted score whose own value would need the label and a backward pass: `heart` is the published zᵀHz
  * under cross-entropy (HEART-ViT, arXiv 2512.20120), signed; `taylor` the first order, |∂L/∂m|. Labels of calibration data only.
@@ -15,7 +18,7 @@ export function publishedScore(kind: SeamScoreKind): Policy<SeamScores[]> {
     selection: 'rank',
     matchings: 1,
     score: ({ checkpoint, samples, blocks, seed }, context) =>
-      seamScores(kind, checkpoint, samples, { blocks, seed }, context),
+      seamScores(kind, checkpoint, samples, { blocks, seed, probes }, context),
     async fit(targets, { blocks, seed }, context) {
       const scores: PredictedScore[] = [];
       const fits: Fit[] = [];

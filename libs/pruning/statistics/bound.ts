@@ -55,6 +55,21 @@ export function upperBound(values: ArrayLike<number>, confidence: number, seed: 
 }
 
 /**
+ * The same of values of either sign, as the rise of the cross-entropy is: the greater of Student's t and the accelerated bootstrap.
+ * A rise may be negative, so there is no log-normal tail to add.
+ * @throws HeartwoodError INVALID_ARGUMENT when there are too few, or one is not finite
+ */
+export function upperBoundSigned(values: ArrayLike<number>, confidence: number, seed: number): Bound {
+  const n = values.length;
+  if (n < leastSamples) throw invalid(`${n} values are too few for a bound, expected at least ${leastSamples}`);
+  const list = Float64Array.from(values);
+  if (!list.every(Number.isFinite)) throw invalid('a value is not finite, expected nats');
+  const centre = mean(list);
+  const bound = Math.max(studentBound(list, centre, confidence), acceleratedBound(list, centre, confidence, seed));
+  return { mean: centre, bound, samples: n };
+}
+
+/**
  * How many samples like these would have their bound within the budget: the width of the bound shrinks as 1/√n. Infinity
  * when the mean itself is not below the budget; at least {@link leastSamples}.
  */

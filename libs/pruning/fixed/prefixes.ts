@@ -1,0 +1,62 @@
+import { buildClassifier, specOf, unitsOf } from '../../models/classifier.js';
+import { loadGraph } from '../../runtime/load-graph.js';
+import type { TensorValue } from '../../runtime/tensor.js';
+import type { Job } from '../job.js';
+import { measure, meanOf } from '../measure/measure.js';
+import type { PreparedSamples } from '../measure/prepared.js';
+import type { RemovedUnits } from './remove.js';
+
+/** The first units of an order of removal. */
+export interface Prefix {
+  readonly removed: RemovedUnits;
+  /** ½ sᵀHs, nats per sample. */
+  readonly predicted: number;
+  /** Share of the dense FLOPs. */
+  readonly saved: number;
+}
+
+export interface MeasuredPrefix extends Prefix {
+  /** Mean KL on the samples, nats. */
+  readonly measured: number;
+}
+
+/** Measures what removing each prefix costs, by gates of zero: one graph for all of them. */
+export async function measurePrefixes(
+  job: Job,
+  samples: PreparedSamples,
+  prefixes: readonly Prefix[],
+): Promise<MeasuredPrefix[]> {
+  const { checkpoint, context } = job;
+  const spec = specOf(checkpoint);
+  const kinds = ['heads', 'neurons'] as const;
+  const { g, logits } = buildClassifier(checkpoint, { lowering: 'canonical', gates: kinds, name: 'gated' });
+  const session = await loadGraph(context.runtime, g.build([g.named('logits', logits)]), context.workDirectory);
+  const gates = (size: number, kind: (typeof kinds)[number], removed: RemovedUnits): TensorValue => {
+    const units = unitsOf(spec, kind);
+    const total = units.reduce((sum, n) => sum + n, 0);
+    const row = new Float32Array(total).fill(1);
+    let first = 0;
+    units.forEach((count, block) => {
+      for (const unit of removed[kind][block] ?? []) row[first + unit] = 0;
+      first += count;
+    });
+    const data = new Float32Array(size * total);
+    for (let sample = 0; sample < size; sample++) data.set(row, sample * total);
+    return { type: 'float32', dims: [size, total], data };
+  };
+  try {
+    const measured: MeasuredPrefix[] = [];
+    for (const [at, prefix] of prefixes.entries()) {
+      const feeds = (size: number) => ({
+        heads: gates(size, 'heads', prefix.removed),
+        neurons: gates(size, 'neurons', prefix.removed),
+      });
+      const { kl } = await measure(session, samples, feeds, { signal: context.signal });
+      measured.push({ ...prefix, measured: meanOf(kl) });
+      context.progress({ stage: 'plan', done: at + 1, total: prefixes.length, unit: 'plans' });
+    }
+    return measured;
+  } finally {
+    await session.dispose();
+  }
+}
