@@ -8,18 +8,19 @@ import { preparePart } from '../calibration/search.js';
 import type { Job } from '../job.js';
 import type { PreparedSamples } from '../measure/prepared.js';
 import type { FixedPlan } from '../plan.js';
-import { removalOrder, type RemovalStep, type UnitFamily } from '../selection/fixed-units.js';
-import { leastHeads, leastNeurons } from '../selection/fixed-units.js';
+import { leastHeads, leastNeurons, removals, type RemovalStep, type UnitFamily } from '../selection/fixed-units.js';
 import type { StageParameters } from '../stages/parameters.js';
 import { budgetFor } from '../stages/budget.js';
 import { budgetTable } from '../statistics/thresholds.js';
-import { measurePrefixes, type MeasuredPrefix } from './prefixes.js';
+import { openGatedNetwork, type MeasuredPrefix } from './prefixes.js';
 import { nothingRemoved, type RemovedUnits } from './remove.js';
 
-/** Shares of the target at which the order of removal is measured. */
-const levels = [1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1, 3 / 2, 2];
+/** Savings, as shares of the dense FLOPs, at which the order of removal is measured. */
+const levels = [0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8];
 /** Of a budget that nothing can be adjusted to afterwards, this much is planned for. */
 const caution = 0.6;
+/** Beside tokens, this much at most: the rest is what thresholds can still be adjusted by when the plan is certified. */
+const fixedShare = 0.35;
 /** Nominal savings at which tokens are measured, to split the target between them and the units that go for good. */
 const coarse = [0.15, 0.3, 0.45, 0.6, 0.75];
 
@@ -29,7 +30,7 @@ const coarse = [0.15, 0.3, 0.45, 0.6, 0.75];
  * searched samples measure, together with what merging tokens saves for the rest of the target.
  */
 export async function chooseFixedUnits(job: Job, stages: readonly StageParameters[]): Promise<FixedPlan | null> {
-  const { request, context, checkpoint, data, dense } = job;
+  const { request, context, checkpoint, data } = job;
   const kinds = (['heads', 'neurons'] as const).filter((kind) => request.units.includes(kind));
   if (kinds.length === 0) return null;
   const spec = specOf(checkpoint);
@@ -53,26 +54,8 @@ export async function chooseFixedUnits(job: Job, stages: readonly StageParameter
     least: [...spec.blocks.map(() => leastHeads), ...spec.blocks.map(() => leastNeurons)],
   };
   const { lossBudget, flopsSaved } = request;
-  const limits = lossBudget !== undefined ? { predicted: levels.at(-1)! * lossBudget } : { saved: flopsSaved! * dense };
-  const order = removalOrder([family], limits);
-  const counts = [
-    ...new Set(
-      lossBudget !== undefined
-        ? levels.map((level) => order.filter(({ predicted }) => predicted <= level * lossBudget).length)
-        : levels.map((level) => order.filter(({ saved }) => saved <= level * flopsSaved! * dense).length + 1),
-    ),
-  ].filter((count) => count > 0 && count <= order.length);
   const samples = await preparePart(job, 'search');
-  const removed = (count: number) => removedBy(order.slice(0, count), units, spec);
-  const prefixes = await measurePrefixes(
-    job,
-    samples,
-    counts.map((count) => ({
-      removed: removed(count),
-      predicted: order[count - 1]!.predicted,
-      saved: order[count - 1]!.saved / dense,
-    })),
-  );
+  const prefixes = await measureOrder(job, samples, removals([family]), (steps) => removedBy(steps, units, spec));
   const rows = stages.length > 0 ? await tokenRows(job, samples, stages) : [];
   const chosen =
     lossBudget !== undefined ? withinBudget(prefixes, rows, lossBudget) : saving(prefixes, rows, flopsSaved!);
@@ -87,6 +70,40 @@ export async function chooseFixedUnits(job: Job, stages: readonly StageParameter
   }
   const { removed: gone, predicted, measured } = chosen;
   return { ...gone, predicted, measured };
+}
+
+/**
+ * Measures the order of removal at growing savings, until the target is behind it: second order foretells the order well, and less and
+ * less how much it costs the more is removed.
+ */
+async function measureOrder(
+  job: Job,
+  samples: PreparedSamples,
+  order: Iterable<RemovalStep>,
+  removed: (steps: readonly RemovalStep[]) => RemovedUnits,
+): Promise<MeasuredPrefix[]> {
+  const { request, context, dense } = job;
+  const { lossBudget = Infinity, flopsSaved = Infinity } = request;
+  const prefixes: MeasuredPrefix[] = [];
+  const steps: RemovalStep[] = [];
+  const network = await openGatedNetwork(job);
+  try {
+    for (const step of order) {
+      steps.push(step);
+      const saved = step.saved / dense;
+      const last = saved >= flopsSaved;
+      if (saved < levels[prefixes.length]! && !last) continue;
+      context.signal.throwIfAborted();
+      const units = removed(steps);
+      const measured = await network.measure(samples, units);
+      prefixes.push({ removed: units, predicted: step.predicted, saved, measured });
+      context.progress({ stage: 'plan', done: prefixes.length, total: levels.length, unit: 'plans' });
+      if (last || measured > lossBudget || prefixes.length === levels.length) break;
+    }
+    return prefixes;
+  } finally {
+    await network.dispose();
+  }
 }
 
 /** The unit of a column: its block, its index there, its group and what it costs. */
@@ -155,7 +172,7 @@ function withinBudget(
   let [best, most] = [undefined as MeasuredPrefix | undefined, savedFor(rows, budget)];
   for (const prefix of prefixes) {
     const rest = budget - prefix.measured;
-    if (rest <= 0) continue;
+    if (prefix.measured > fixedShare * budget) continue;
     const saved = 1 - (1 - prefix.saved) * (1 - savedFor(rows, rest));
     if (saved > most) [best, most] = [prefix, saved];
   }

@@ -20,13 +20,14 @@ export interface MeasuredPrefix extends Prefix {
   readonly measured: number;
 }
 
-/** Measures what removing each prefix costs, by gates of zero: one graph for all of them. */
-export async function measurePrefixes(
-  job: Job,
-  samples: PreparedSamples,
-  prefixes: readonly Prefix[],
-): Promise<MeasuredPrefix[]> {
-  const { checkpoint, context } = job;
+/** The unpruned network with gates on heads and neurons, by which any choice of them can be measured. */
+export interface GatedNetwork {
+  /** Mean KL on the samples, nats, with gates of zero on what is removed. */
+  measure(samples: PreparedSamples, removed: RemovedUnits): Promise<number>;
+  dispose(): Promise<void>;
+}
+
+export async function openGatedNetwork({ checkpoint, context }: Job): Promise<GatedNetwork> {
   const spec = specOf(checkpoint);
   const kinds = ['heads', 'neurons'] as const;
   const { g, logits } = buildClassifier(checkpoint, { lowering: 'canonical', gates: kinds, name: 'gated' });
@@ -44,19 +45,15 @@ export async function measurePrefixes(
     for (let sample = 0; sample < size; sample++) data.set(row, sample * total);
     return { type: 'float32', dims: [size, total], data };
   };
-  try {
-    const measured: MeasuredPrefix[] = [];
-    for (const [at, prefix] of prefixes.entries()) {
+  return {
+    async measure(samples, removed) {
       const feeds = (size: number) => ({
-        heads: gates(size, 'heads', prefix.removed),
-        neurons: gates(size, 'neurons', prefix.removed),
+        heads: gates(size, 'heads', removed),
+        neurons: gates(size, 'neurons', removed),
       });
       const { kl } = await measure(session, samples, feeds, { signal: context.signal });
-      measured.push({ ...prefix, measured: meanOf(kl) });
-      context.progress({ stage: 'plan', done: at + 1, total: prefixes.length, unit: 'plans' });
-    }
-    return measured;
-  } finally {
-    await session.dispose();
-  }
+      return meanOf(kl);
+    },
+    dispose: () => session.dispose(),
+  };
 }
