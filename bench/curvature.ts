@@ -22,6 +22,8 @@ import { startTorch, type TorchProcess } from './torch-process.js';
 
 const many = 8;
 const gates = 'tokens';
+/** No further round of a model begins after this: on a busy machine there are fewer of them. */
+const budgetMs = 80_000;
 const works: readonly WorkSpec[] = [
   { kind: 'forward', probes: 0 },
   { kind: 'gradient', probes: 0 },
@@ -88,7 +90,10 @@ try {
 } finally {
   await rm(folder, { recursive: true, force: true });
 }
-const table = new Table({ head: ['model', 'batch', 'side', 'work', 'ms', 'forwards', 'GFLOP', 'peak MiB'] });
+const table = new Table({
+  head: ['model', 'batch', 'side', 'work', 'ms', 'forwards', 'GFLOP', 'peak MiB'],
+  style: { head: [], border: [] },
+});
 for (const row of rows) {
   const numbers = [row.medianMs.toFixed(0), row.forwards.toFixed(2), row.gflop?.toFixed(0), row.peakMiB?.toFixed(0)];
   table.push([
@@ -123,8 +128,9 @@ async function compare({ name, shape, batch }: (typeof models)[number]): Promise
     const contestants: Contestant[] = [];
     for (const work of works) contestants.push(await ours(runtime, checkpoint, batch, shape, work));
     if (torch) contestants.push(...Object.entries(torch.probes).map(([work, probes]) => theirs(torch, work, probes)));
-    // The first round warms up and sizes the memory; it is not counted.
-    for (let round = 0; round <= rounds; round++) {
+    const begin = performance.now();
+    // The first round warms up; it is not counted.
+    for (let round = 0; round <= rounds && !(round > 1 && performance.now() - begin > budgetMs); round++) {
       let side: Row['side'] = 'heartwood';
       for (const contestant of contestants) {
         // Let the other side's threads stop waiting for work.
