@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import type { GraphBuilder } from '../onnx/builder.js';
 import type { Graph } from '../onnx/ir.js';
-import { concat, gather, greater, nonZero, reshape, slice, squeeze, where } from '../onnx/ops/index.js';
+import { concat, gather, greater, nonZero, reduceSum, reshape, slice, squeeze, where } from '../onnx/ops/index.js';
 import { loadGraph } from '../runtime/load-graph.js';
 import { createRuntime } from '../runtime/runtime.js';
 import type { TensorValue } from '../runtime/tensor.js';
@@ -110,9 +110,10 @@ function dropping(dropped: readonly number[], firstOnly: boolean): AtSeam {
       output: { type: 'int64', shape: [2 * total] },
     });
     const rowsAt = where(g, kept, reshape(g, index, [2, total]), g.integers(0));
+    const count = reshape(g, reduceSum(g, presence, [1]), [2, 1, 1]);
     return {
       rows,
-      layout: { ...layout, rows: `rows_${block}`, packed: { places: flat, rowsAt, mass: presence } },
+      layout: { ...layout, rows: `rows_${block}`, packed: { places: flat, rowsAt, mass: presence, count } },
     };
   };
 }

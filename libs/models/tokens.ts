@@ -13,6 +13,8 @@ export interface TokenLayout {
   readonly rows: Dim;
   /** Tokens of the sample that has the most. */
   readonly longest: Dim;
+  /** Tokens of a sample that has all of them: no sample has more. */
+  readonly full: number;
   /** Class and distillation tokens; they are never gated away or merged. */
   readonly special: number;
   /** Undefined while the layout is uniform. */
@@ -26,6 +28,8 @@ export interface Packing {
   readonly rowsAt: Value;
   /** [batch, longest]: how many patches (1 for a special token) each token stands for; 0 where there is none. */
   readonly mass: Value;
+  /** [batch, 1, 1]: the tokens of each sample, a number of the graph's float type. */
+  readonly count: Value;
 }
 
 /** Tokens with their layout. rows: [layout.rows, D]. */
@@ -64,7 +68,7 @@ export function packTokens(g: GraphBuilder, layout: TokenLayout, padded: Value):
 /** Rows of a batch of full samples: a product where the batch is a number, a symbol of its own where it is one. */
 export function uniformLayout(batch: Dim, tokens: number, special: number): TokenLayout {
   const rows = typeof batch === 'number' ? batch * tokens : `${batch}·${tokens}`;
-  return { batch, rows, longest: tokens, special, packed: undefined };
+  return { batch, rows, longest: tokens, full: tokens, special, packed: undefined };
 }
 
 /** The special tokens alone, as tokens of a uniform layout. */

@@ -1,12 +1,14 @@
 import type { GraphBuilder } from '../../onnx/builder.js';
 import type { Value } from '../../onnx/ir.js';
 import {
-  dimOf,
+  add,
   concat,
+  dimOf,
   expandTo,
   fusedGelu,
   gemm,
   layerNormalization,
+  log,
   mul,
   multiHeadAttention,
   reshape,
@@ -14,7 +16,6 @@ import {
   unsqueeze,
 } from '../../onnx/ops/index.js';
 import { packTokens, padTokens } from '../tokens.js';
-import { totalKeyBias } from './key-bias.js';
 import type { AttentionInputs, Layers } from './layers.js';
 
 /** For serving: the runtime's fused attention, GELU and skip-norm; no derivative. */
@@ -36,11 +37,8 @@ function attention(g: GraphBuilder, inputs: AttentionInputs): Value {
   const queries = padTokens(g, asking, inputs.queries);
   const keys = padTokens(g, layout, inputs.keys);
   const values = padTokens(g, layout, inputs.values);
-  const bias = totalKeyBias(g, layout, inputs.keyBias);
-  let context = multiHeadAttention(g, queries, keys, values, {
-    heads,
-    ...(bias ? { bias: biasOfQueries(g, bias, queries, keys) } : {}),
-  });
+  const bias = keyBias(g, inputs);
+  let context = multiHeadAttention(g, queries, keys, values, { heads, ...(bias ? { bias } : {}) });
   if (headGate) {
     const byHead = reshape(g, context, [asking.batch, asking.longest, heads, width]);
     context = reshape(g, mul(g, byHead, unsqueeze(g, headGate, [1, 3])), context.shape);
@@ -48,9 +46,19 @@ function attention(g: GraphBuilder, inputs: AttentionInputs): Value {
   return packTokens(g, asking, context);
 }
 
-/** Per key [B, T] → [B, 1, S, T], the only shape that the kernel takes. */
-function biasOfQueries(g: GraphBuilder, bias: Value, queries: Value, keys: Value): Value {
-  const [batch, asked] = queries.shape;
-  const sizes = concat(g, [dimOf(g, queries, 0), g.integers([1]), dimOf(g, queries, 1), dimOf(g, keys, 1)], 0);
-  return expandTo(g, unsqueeze(g, bias, [1, 2]), sizes, [batch!, 1, asked!, keys.shape[1]!]);
+/**
+ * What is added to the scores, [B, 1, S, T] (the only shape that the kernel takes), undefined for nothing. In a packed layout the
+ * logarithm of a key's mass, −∞ where there is none: a token that stands for n patches counts as n keys (proportional attention, Bolya et
+ * al. 2023, Token Merging, eq. 1). It depends on the layout alone, so blocks of one layout share it.
+ */
+function keyBias(g: GraphBuilder, { layout, asking, keyBias: gates }: AttentionInputs): Value | undefined {
+  const { batch, longest, packed } = layout;
+  const logMass = packed && log(g, packed.mass);
+  const bias = logMass && gates ? add(g, logMass, gates) : (logMass ?? gates);
+  if (!bias) return undefined;
+  const row = reshape(g, bias, [batch, 1, 1, longest]);
+  const asked = asking.longest;
+  if (asked === 1) return row;
+  const counted = typeof asked === 'number' ? g.integers([asked]) : dimOf(g, bias, 1);
+  return expandTo(g, row, concat(g, [g.integers([1, 1]), counted, g.integers([1])], 0), [batch, 1, asked, longest]);
 }

@@ -46,6 +46,13 @@ export const abs = (g: GraphBuilder, x: Value): Value => unary(g, 'Abs', x);
 export const floor = (g: GraphBuilder, x: Value): Value => unary(g, 'Floor', x);
 export const ceil = (g: GraphBuilder, x: Value): Value => unary(g, 'Ceil', x);
 
+/** x within [least, greatest]; a bound that is left out does not bind. */
+export function clip(g: GraphBuilder, x: Value, least?: number, greatest?: number): Value {
+  const bound = (value: number | undefined) => (value === undefined ? undefined : g.constant(value));
+  const inputs = [x, bound(least), ...(greatest === undefined ? [] : [bound(greatest)])];
+  return g.emitOne({ op: 'Clip', inputs, output: { type: x.type, shape: x.shape } });
+}
+
 /** The exact GELU, x Φ(x) (opset 20). */
 export function gelu(g: GraphBuilder, x: Value): Value {
   return g.emitOne({ op: 'Gelu', inputs: [x], output: { type: x.type, shape: x.shape } });

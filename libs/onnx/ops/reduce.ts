@@ -2,7 +2,7 @@ import type { GraphBuilder } from '../builder.js';
 import type { Shape, Value } from '../ir.js';
 import { axisOf } from '../shapes.js';
 
-type Reduction = 'ReduceSum' | 'ReduceMean' | 'ReduceMax' | 'ReduceMin';
+type Reduction = 'ReduceSum' | 'ReduceSumSquare' | 'ReduceMean' | 'ReduceMax' | 'ReduceMin';
 
 /** Reduces the axes (all when none are given); they stay as ones unless `keepDims` is false. */
 function reduce(g: GraphBuilder, op: Reduction, x: Value, axes: readonly number[], keepDims: boolean): Value {
@@ -21,6 +21,9 @@ function reduce(g: GraphBuilder, op: Reduction, x: Value, axes: readonly number[
 
 export const reduceSum = (g: GraphBuilder, x: Value, axes: readonly number[], keepDims = true): Value =>
   axes.length === 0 ? x : reduce(g, 'ReduceSum', x, axes, keepDims);
+/** Σ x². */
+export const reduceSumSquare = (g: GraphBuilder, x: Value, axes: readonly number[], keepDims = true): Value =>
+  reduce(g, 'ReduceSumSquare', x, axes, keepDims);
 export const reduceMean = (g: GraphBuilder, x: Value, axes: readonly number[], keepDims = true): Value =>
   axes.length === 0 ? x : reduce(g, 'ReduceMean', x, axes, keepDims);
 export const reduceMax = (g: GraphBuilder, x: Value, axes: readonly number[], keepDims = true): Value =>

@@ -124,6 +124,26 @@ export const argMin = (g: GraphBuilder, x: Value, axis: number, keepDims = true)
 export const argMax = (g: GraphBuilder, x: Value, axis: number, keepDims = true): Value =>
   argument(g, 'ArgMax', x, axis, keepDims);
 
+/** The least element along an axis and its index, the first of equals; the axis stays with length 1. */
+export function least(g: GraphBuilder, x: Value, axis: number): { value: Value; index: Value } {
+  const a = axisOf(axis, x.shape.length);
+  const shape = x.shape.map((dim, i) => (i === a ? 1 : dim));
+  const [value, index] = g.emit({
+    op: 'TopK',
+    inputs: [x, g.integers([1])],
+    attributes: {
+      axis: { kind: 'int', value: a },
+      largest: { kind: 'int', value: 0 },
+      sorted: { kind: 'int', value: 1 },
+    },
+    outputs: [
+      { type: x.type, shape },
+      { type: 'int64', shape },
+    ],
+  });
+  return { value: value!, index: index! };
+}
+
 /** The k greatest (or least) along the last axis, sorted, with their indices. k is int64 [1], `dim` its name or number. */
 export function topK(
   g: GraphBuilder,

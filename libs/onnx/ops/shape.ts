@@ -104,6 +104,16 @@ export function slice(g: GraphBuilder, x: Value, axis: number, start: number, en
   });
 }
 
+/** x cut into parts of these sizes along an axis whose length is known. */
+export function split(g: GraphBuilder, x: Value, axis: number, sizes: readonly number[]): Value[] {
+  const a = axisOf(axis, x.shape.length);
+  const total = sizes.reduce((sum, size) => sum + size, 0);
+  if (x.shape[a] !== total) throw internal(`Split of ${describe(x.shape)} into ${sizes.join(' + ')} along axis ${a}`);
+  const outputs = sizes.map((size) => ({ type: x.type, shape: x.shape.map((d, i) => (i === a ? size : d)) }));
+  const attributes = { axis: { kind: 'int', value: a } } as const;
+  return [...g.emit({ op: 'Split', inputs: [x, g.integers([...sizes])], attributes, outputs })];
+}
+
 /** x[start:end] along one axis, the bounds known at run time (int64 [1] each). */
 export function sliceBy(g: GraphBuilder, x: Value, axis: number, start: Value, end: Value, dim: Dim): Value {
   const a = axisOf(axis, x.shape.length);

@@ -1,29 +1,27 @@
-import { padTokens, type Seam } from '../../models/tokens.js';
+import { padTokens, type Packing, type Seam } from '../../models/tokens.js';
 import type { GraphBuilder } from '../../onnx/builder.js';
 import type { Dim, Value } from '../../onnx/ir.js';
 import {
-  and,
-  cast,
+  add,
+  clip,
   dimOf,
-  div,
-  greaterOrEqual,
-  less,
   greater,
+  less,
+  log,
   matMul,
-  mul,
-  range,
-  reduceSum,
   reshape,
-  slice,
-  squeeze,
-  unsqueeze,
+  sliceBy,
+  softmax,
+  split,
 } from '../../onnx/ops/index.js';
 import { fixed } from '../../onnx/shapes.js';
-import { floatTensor } from '../../onnx/tensor.js';
+import { leastTokens } from './parameters.js';
 
 /**
  * The tokens as they enter a stage, in the padded view [batch, longest] that it decides in. The tokens of a sample are its first
- * `count` places. Where nothing has been merged yet what is the same for every sample has a batch of 1.
+ * `count` places. What is said of places are *rows*, [batch, 1, longest], or *columns*, [batch, longest, 1], so that they broadcast
+ * over matrices of pairs as they are; places and counts are floats, whose kernels are the quicker ones. Where nothing has been merged
+ * yet what is the same for every sample has a batch of 1 and is constant.
  */
 export interface Entering {
   readonly seam: Seam;
@@ -33,45 +31,95 @@ export interface Entering {
   readonly special: number;
   /** True while every sample has all of its tokens, of mass 1. */
   readonly uniform: boolean;
-  /** int64 [longest]: 0, 1, … */
+  /** Row: 0, 1, … */
   readonly places: Value;
-  /** int64 [batch | 1, 1]: tokens present, special ones included. */
+  /**
+   * Row: the place of a candidate of a matching may be merged away in a sample of more than so many tokens; farther than any count
+   * where none may.
+   */
+  readonly needed: Value;
+  /** [batch | 1, 1, 1]: tokens present, special ones included. */
   readonly count: Value;
-  /** [batch | 1, longest]: 0 where there is none. */
+  /** Row: 0 where there is none. */
   readonly mass: Value;
-  /** bool [batch | 1, longest]. */
+  /** Row: 0, and far below zero at the places of special tokens. */
+  readonly specials: Value;
+  /** Row: 0 for a patch token, else far below zero (where there is none, and special ones). */
+  readonly penalty: Value;
+  /** Row of bool. */
   readonly present: Value;
-  /** bool [batch | 1, longest]: present and not special. */
+  /** Row of bool: present and not special. */
   readonly patches: Value;
 }
 
+/** Stands for −∞ in penalties: it is no number among distances, and its square and its products with zero are still numbers. */
+export const farBelow = -1e12;
+/** More tokens than any sample has. */
+const beyondCount = 1e9;
+
 export function entering(g: GraphBuilder, seam: Seam): Entering {
   const { layout, rows } = seam.tokens;
-  const { longest, special, packed } = layout;
+  const { longest, full, special, packed } = layout;
   const width = fixed(rows.shape[1], 'the width of a token');
-  const common = { seam, longest, width, special };
-  if (!packed) {
-    const tokens = fixed(longest, 'the number of tokens of a uniform layout');
-    const places = g.integers([...Array(tokens).keys()]);
-    const count = g.integers([tokens], [1, 1]);
-    const present = less(g, places, count);
-    const patches = and(g, present, greaterOrEqual(g, places, g.integers(special)));
-    const mass = g.constant(Array<number>(tokens).fill(1), [1, tokens]);
-    return { ...common, uniform: true, places, count, mass, present, patches };
-  }
-  const { mass } = packed;
-  const places = range(g, squeeze(g, dimOf(g, mass, 1), [0]), longest);
-  const present = greater(g, mass, g.constant(0));
-  const count = reduceSum(g, cast(g, present, 'int64'), [1]);
-  const patches = and(g, present, greaterOrEqual(g, places, g.integers(special)));
-  return { ...common, uniform: false, places, count, mass, present, patches };
+  const common = { seam, longest, width, special, uniform: !packed };
+  const places = [...Array(full).keys()];
+  const needed = places.map((place) => neededFor(place, special));
+  const hindered = places.map((place) => (place < special ? farBelow : 0));
+  const view = packed
+    ? packedView(g, packed, longest, [places, needed, hindered])
+    : uniformView(g, [places, needed, hindered]);
+  const present = packed ? greater(g, view.mass, g.constant(0)) : less(g, view.places, view.count);
+  return { ...common, ...view, present, patches: greater(g, view.penalty, g.constant(farBelow / 2)) };
 }
 
-/** Weights over the patch tokens that add up to 1 in every sample, by mass or each alike: [batch | 1, 1, longest]. */
-export function patchShares(g: GraphBuilder, { mass, patches }: Entering, by: 'mass' | 'count'): Value {
-  const indicator = cast(g, patches, g.float);
-  const weights = by === 'mass' ? mul(g, mass, indicator) : indicator;
-  return unsqueeze(g, div(g, weights, reduceSum(g, weights, [1])), [1]);
+type View = Pick<Entering, 'places' | 'needed' | 'count' | 'mass' | 'specials' | 'penalty'>;
+/** Of all places that a sample may have: themselves, the counts that they need as candidates, the penalties of special tokens. */
+type Tables = readonly [readonly number[], readonly number[], readonly number[]];
+
+function uniformView(g: GraphBuilder, tables: Tables): View {
+  const full = tables[0].length;
+  const [places, needed, specials] = tables.map((table) => g.constant(table, [1, 1, full]));
+  const mass = g.constant(Array<number>(full).fill(1), [1, 1, full]);
+  const count = g.constant(full, [1, 1, 1]);
+  return { places: places!, needed: needed!, specials: specials!, penalty: specials!, mass, count };
+}
+
+function packedView(g: GraphBuilder, { mass, count }: Packing, longest: Dim, tables: Tables): View {
+  const constants = g.constant(tables.flat(), [1, tables.length, tables[0].length]);
+  const present = sliceBy(g, constants, 2, g.integers([0]), dimOf(g, mass, 1), longest);
+  const [places, needed, specials] = split(g, present, 1, [1, 1, 1]);
+  const row = [mass.shape[0]!, 1, longest];
+  // The logarithm is that of attention's key bias: 0 and more where there is a token, −∞ where there is none.
+  const logMass = reshape(g, log(g, mass), row);
+  return {
+    places: places!,
+    needed: needed!,
+    count,
+    mass: reshape(g, mass, row),
+    specials: specials!,
+    penalty: clip(g, add(g, logMass, specials!), farBelow, 0),
+  };
+}
+
+/**
+ * Candidates are patch tokens at even places, and of them as many as may go: place < first + 2 (count − least), where `first` is the
+ * first such place. A sample of more than `neededFor(place)` tokens therefore has a candidate there.
+ */
+function neededFor(place: number, special: number): number {
+  const first = special + (special % 2);
+  if (place % 2 === 1 || place < first) return beyondCount;
+  return Math.max(place, Math.max(leastTokens, special + 1) + (place - first) / 2);
+}
+
+/** Weights over the patch tokens that add up to 1 in every sample, by mass or each alike: a row. */
+export function patchShares(g: GraphBuilder, { seam, uniform, penalty, mass }: Entering, by: 'mass' | 'count'): Value {
+  const { full, special, packed } = seam.tokens.layout;
+  if (uniform || !packed) {
+    const shares = Array.from({ length: full }, (_, place) => (place < special ? 0 : 1 / (full - special)));
+    return g.constant(shares, [1, 1, full]);
+  }
+  // exp(log n) / Σ exp(log n)
+  return softmax(g, by === 'mass' ? add(g, reshape(g, log(g, packed.mass), mass.shape), penalty) : penalty);
 }
 
 /** Σ_i share_i v_i: values [batch, longest, k] → [batch, 1, k]. */
@@ -79,33 +127,37 @@ export function average(g: GraphBuilder, shares: Value, values: Value): Value {
   return matMul(g, shares, values);
 }
 
-/**
- * x·W_k for several matrices [D, width_k] in one product: the tokens are read once. Gives [batch, longest, width_k] each; where
- * there is no token, the projection of some other one.
- */
-export function project(
-  g: GraphBuilder,
-  { seam, width }: Entering,
-  name: string,
-  matrices: readonly Float32Array[],
-): Value[] {
-  const widths = matrices.map((matrix) => matrix.length / width);
-  const total = widths.reduce((a, b) => a + b, 0);
-  const joined = new Float32Array(width * total);
-  for (let d = 0; d < width; d++) {
-    let column = d * total;
-    for (const [k, matrix] of matrices.entries()) {
-      joined.set(matrix.subarray(d * widths[k]!, (d + 1) * widths[k]!), column);
-      column += widths[k]!;
+/** Matrices [D, width_k] side by side, [D, Σ width_k]. */
+export function sideBySide(matrices: readonly Float32Array[], rows: number): Float32Array {
+  const total = matrices.reduce((sum, matrix) => sum + matrix.length, 0) / rows;
+  const joined = new Float32Array(rows * total);
+  let from = 0;
+  for (const matrix of matrices) {
+    const width = matrix.length / rows;
+    for (let row = 0; row < rows; row++) {
+      joined.set(matrix.subarray(row * width, (row + 1) * width), row * total + from);
     }
+    from += width;
   }
-  const weight = g.initializer(name, floatTensor(g.float, [width, total], joined));
-  const padded = padTokens(g, seam.tokens.layout, matMul(g, seam.tokens.rows, weight));
-  let column = 0;
-  return widths.map((w) => slice(g, padded, 2, column, (column += w)));
+  return joined;
 }
 
-/** Drops the last axis of length 1: [batch, longest, 1] → [batch, longest]. */
-export function flat(g: GraphBuilder, column: Value): Value {
-  return reshape(g, column, column.shape.slice(0, 2));
+/** Rows [rows, k] → [batch, longest, k]. */
+export function padded(g: GraphBuilder, { seam }: Entering, rows: Value): Value {
+  return padTokens(g, seam.tokens.layout, rows);
+}
+
+/** A column [batch, longest, 1] as a row [batch, 1, longest]. */
+export function asRow(g: GraphBuilder, column: Value): Value {
+  return reshape(g, column, [column.shape[0]!, 1, column.shape[1]!]);
+}
+
+/** A row [batch, 1, longest] as a column [batch, longest, 1]. */
+export function asColumn(g: GraphBuilder, row: Value): Value {
+  return reshape(g, row, [row.shape[0]!, row.shape[2]!, 1]);
+}
+
+/** A row [batch, 1, longest] → [batch, longest]. */
+export function flat(g: GraphBuilder, row: Value): Value {
+  return reshape(g, row, [row.shape[0]!, row.shape[2]!]);
 }

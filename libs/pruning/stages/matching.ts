@@ -3,150 +3,199 @@ import type { Dim, Value } from '../../onnx/ir.js';
 import {
   add,
   and,
-  argMin,
+  clip,
   concat,
   div,
-  equal,
   exp,
-  gatherElements,
-  greaterOrEqual,
+  least,
   less,
   log,
   matMul,
-  max,
-  min,
-  mod,
   mul,
   pow,
   reciprocal,
   reduceSum,
+  reduceSumSquare,
   slice,
+  split,
   sqrt,
   transposeLast,
-  unsqueeze,
   where,
 } from '../../onnx/ops/index.js';
-import { flat } from './entering.js';
-import { leastTokens } from './parameters.js';
-import type { PairScore } from './scores/index.js';
+import { asColumn, asRow, farBelow, type Entering } from './entering.js';
+import type { Influence, PairScore } from './scores/index.js';
 
-/** The tokens of a stage between two matchings, in the small space: what pair costs are made of. */
+/** The tokens of a stage between two matchings, in the small space: what pair costs are made of. Columns are [batch, longest, 1]. */
 export interface PairState {
   readonly longest: Dim;
-  readonly special: number;
-  /** True while every mass is 1 and every sample full. */
-  readonly uniform: boolean;
-  /** int64 [longest]. */
+  /** Rows, as those of `Entering`. */
   readonly places: Value;
-  /** int64 [batch | 1, 1]. */
+  readonly needed: Value;
+  /** [batch | 1, 1, 1]. */
   readonly count: Value;
-  /** [batch | 1, longest]; 0 where there is none. */
-  readonly mass: Value;
+  /** Column, 0 where there is none; undefined while all are 1 and every sample is full. */
+  readonly mass: Value | undefined;
+  /** Column, as that of `Entering`; undefined where no odd place has one. */
+  readonly penalty: Value | undefined;
   /** [batch, longest, r]. */
   readonly features: Value;
-  /** [batch, longest]. */
-  readonly logInfluence: Value | undefined;
+  readonly influence: Influence | undefined;
 }
 
 export interface Candidates {
-  /** [batch, longest]: the log cost of the cheapest pair of each token of A; +∞ where there is none. */
+  /** Row: the log cost of the cheapest pair of each token of A; anything where there is none. */
   readonly cost: Value;
-  /** bool [batch | 1, longest]: tokens that may be merged away. */
+  /** Row of bool: tokens that may be merged away. */
   readonly allowed: Value;
-  /** int64 [batch, longest]: the place of the cheapest partner. */
+  /** int64 row: the cheapest partner, counted among the odd places. */
   readonly partner: Value;
 }
 
-/** Squared distances below it are rounding. */
+/** Costs before their logarithm stay above it: what lies below is rounding. */
 export const leastDistance = 1e-12;
+/** Below every mass; keeps a division by the mass of an empty place finite. */
+export const leastMass = 1e-6;
+/** Keeps the influence of an empty place from hiding its penalty. */
+const leastInfluence = 1e-30;
+
+/** The state in which the tokens of a score enter. */
+export function enteringState(g: GraphBuilder, from: Entering, score: PairScore): PairState {
+  const { longest, places, needed, count, uniform, special } = from;
+  return {
+    longest,
+    places,
+    needed,
+    count,
+    mass: uniform ? undefined : asColumn(g, from.mass),
+    penalty: uniform && special === 1 ? undefined : asColumn(g, from.penalty),
+    features: score.features,
+    influence: score.influence,
+  };
+}
 
 /**
  * A bipartite matching (ToMe): A are the patch tokens at even places, B those at odd ones; each of A looks for its cheapest partner
  * in B. Places are ranks among the present tokens, so it is the same whatever else is in the batch.
  *
- * log cost(i, j) = log d_ij − β log(1/n_i + 1/n_j) + ½α (log ŝ_i + log ŝ_j) + the image's term. What depends on i alone is added
- * after the minimum over j.
+ * cost(i, j) = d_ij · s_i · s_j / (1/n_i + 1/n_j)^β · exp(constant), and its logarithm after the minimum over j.
  *
- * Each sample keeps `leastTokens` by construction: the last tokens of A are no candidates where merging all of A would go below.
+ * Each sample keeps `leastTokens` by construction: the last tokens of A are no candidates where merging all of A would go below. So
+ * there is a partner wherever there is a candidate, and a penalty on the other places of B need be no more than large.
  */
 export function candidatePairs(g: GraphBuilder, state: PairState, score: PairScore): Candidates {
-  const { longest, places, uniform } = state;
-  const f = score.distance === 'cosine' ? normalised(g, state.features) : state.features;
+  const { longest, mass } = state;
   const halves = typeof longest === 'number' ? Math.floor(longest / 2) : `${longest}·half`;
-  const odd = (x: Value, axis: number) => slice(g, x, axis, 1, Number.MAX_SAFE_INTEGER, halves, 2);
-
-  // d_ij = |f_i|² + |f_j|² − 2 f_i·f_j, [batch, longest, half].
-  const square = reduceSum(g, mul(g, f, f), [2]);
-  const products = matMul(g, f, transposeLast(g, mul(g, odd(f, 1), -2)));
-  let value = add(g, add(g, products, square), transposeLast(g, odd(square, 1)));
-  // × ŝ_j^(α/2) / (1/n_i + 1/n_j)^β
-  const half = score.halfInfluenceExponent;
-  const influence = state.logInfluence && half !== 0 ? mul(g, state.logInfluence, half) : undefined;
-  if (influence) value = mul(g, value, unsqueeze(g, exp(g, odd(influence, 1)), [1]));
+  const odd = (x: Value, axis = 1) => slice(g, x, axis, 1, Number.MAX_SAFE_INTEGER, halves, 2);
+  const constant = (score.constant ?? 0) - (score.distance === 'cosine' ? Math.LN2 : 0);
   const beta = score.massExponent;
-  if (beta !== 0 && !uniform) {
-    const inverse = reciprocal(g, max(g, state.mass, leastMass));
-    const sum = add(g, unsqueeze(g, inverse, [2]), unsqueeze(g, odd(inverse, 1), [1]));
+  // Two tokens of mass 1 have (1/1 + 1/1)^−β.
+  let value = pairCosts(g, state, score, odd, Math.exp(constant - (mass ? 0 : beta * Math.LN2)));
+  if (mass && beta !== 0) {
+    const inverse = inverseMass(g, mass);
+    const sum = add(g, odd(inverse), asRow(g, inverse));
     value = div(g, value, beta === 1 ? sum : pow(g, sum, beta));
   }
-  // Places of B without a patch token.
-  if (!uniform || state.special > 1) {
-    const oddPlaces = odd(places, 0);
-    const valid = and(g, less(g, oddPlaces, state.count), greaterOrEqual(g, oddPlaces, g.integers(state.special)));
-    value = add(g, value, unsqueeze(g, where(g, valid, g.constant(0), g.constant(Infinity)), [1]));
+  const nearest = least(g, value, 1);
+  return {
+    cost: log(g, clip(g, nearest.value, leastDistance)),
+    allowed: less(g, state.needed, state.count),
+    partner: nearest.index,
+  };
+}
+
+/** factor · s_i s_j d_ij, [batch, half, longest]: j of B down, i across. */
+function pairCosts(
+  g: GraphBuilder,
+  { features, influence, penalty }: PairState,
+  { distance }: PairScore,
+  odd: (x: Value) => Value,
+  factor: number,
+): Value {
+  const f = distance === 'cosine' ? normalised(g, features) : features;
+  const square = squares(g, f, penalty);
+  if (!influence) {
+    const products = matMul(g, mul(g, odd(f), -2 * factor), transposeLast(g, f));
+    const sums = add(g, odd(square), asRow(g, square));
+    return add(g, products, factor === 1 ? sums : mul(g, sums, factor));
   }
-  const nearest = argMin(g, value, 2);
-  const least = flat(g, gatherElements(g, value, nearest, 2));
-  let cost = log(g, max(g, least, leastDistance));
-  if (influence) cost = add(g, cost, influence);
-  const constant = (uniform ? -beta * Math.LN2 : 0) - (score.distance === 'cosine' ? Math.LN2 : 0);
-  if (constant !== 0) cost = add(g, cost, constant);
-  if (score.imageTerm) cost = add(g, cost, score.imageTerm);
-
-  const allowed = candidatePlaces(g, state);
-  const partner = add(g, mul(g, flat(g, nearest), 2), 1);
-  return { cost: where(g, allowed, cost, g.constant(Infinity)), allowed, partner };
+  // d_ij = |f_i|² + |f_j|² − 2 f_i·f_j is one product of (s f, s |f|², s)_i with (−2 s f, s, s |f|²)_j.
+  const { scale } = influence;
+  const scaled = concat(g, [mul(g, concat(g, [f, square], 2), scale), scale], 2);
+  const width = Number(scaled.shape[2]);
+  const turn = new Array<number>(width * width).fill(0);
+  for (let k = 0; k < width - 2; k++) turn[k * width + k] = -2 * factor;
+  turn[(width - 2) * width + width - 1] = turn[(width - 1) * width + width - 2] = factor;
+  return matMul(g, matMul(g, odd(scaled), g.constant(turn, [width, width])), transposeLast(g, scaled));
 }
 
-/** Even places of patch tokens, and of them as many as may go: place < min(count, first + 2 (count − least)). */
-function candidatePlaces(g: GraphBuilder, { places, count, special }: PairState): Value {
-  const first = special + (special % 2);
-  const floor = Math.max(leastTokens, special + 1);
-  const even = equal(g, mod(g, places, g.integers(2)), g.integers(0));
-  const limit = min(g, count, add(g, mul(g, count, 2), g.integers(first - 2 * floor)));
-  return and(g, and(g, even, greaterOrEqual(g, places, g.integers(first))), less(g, places, limit));
+/** |f|², very large where there is a penalty: a column. */
+function squares(g: GraphBuilder, f: Value, penalty: Value | undefined): Value {
+  if (!penalty) return reduceSumSquare(g, f, [2]);
+  if (penalty.shape[0] === f.shape[0]) return reduceSumSquare(g, concat(g, [f, penalty], 2), [2]);
+  return add(g, reduceSumSquare(g, f, [2]), mul(g, penalty, penalty));
 }
 
-/** Below every mass; keeps a division by the mass of an empty place finite. */
-export const leastMass = 1e-6;
+/** 1/n of a column, finite where n is 0. */
+function inverseMass(g: GraphBuilder, mass: Value): Value {
+  return reciprocal(g, clip(g, mass, leastMass));
+}
 
 /**
  * The state after a merge. assignment [batch, longest, longest]: 1 where the token of a column goes to the place of a row.
  * Features and ŝ become their mass-weighted means: f'_j = Σ n_i f_i / Σ n_i.
  */
-export function mergedState(g: GraphBuilder, state: PairState, assignment: Value, count: Value): PairState {
-  const { features, logInfluence } = state;
-  const weight = unsqueeze(g, state.mass, [2]);
-  const carried = logInfluence ? concat(g, [features, unsqueeze(g, exp(g, logInfluence), [2])], 2) : features;
-  const mass = matMul(g, assignment, weight);
-  const means = div(g, matMul(g, assignment, mul(g, carried, weight)), max(g, mass, leastMass));
+export function mergedState(
+  g: GraphBuilder,
+  state: PairState,
+  { special, specials }: Entering,
+  assignment: Value,
+  count: Value,
+): PairState {
+  const { features, influence } = state;
   const width = Number(features.shape[2]);
+  const carried = influence ? concat(g, [features, influence.value], 2) : features;
+  const { sums, mass } = massSums(g, assignment, carried, state.mass);
+  const means = mul(g, sums, inverseMass(g, mass));
+  const [merged, value] = influence ? split(g, means, 2, [width, 1]) : [means];
+  // log 0 where there is nothing. The class token alone is at an even place, where no penalty is looked for.
+  const logMass = log(g, mass);
   return {
     ...state,
-    uniform: false,
     count,
-    mass: flat(g, mass),
-    features: logInfluence ? slice(g, means, 2, 0, width) : means,
-    logInfluence: logInfluence && log(g, max(g, flat(g, slice(g, means, 2, width, width + 1)), 1e-30)),
+    mass,
+    penalty: clip(g, special === 1 ? logMass : add(g, logMass, asColumn(g, specials)), farBelow, 0),
+    features: merged!,
+    influence: influence &&
+      value && { ...influence, value, scale: power(g, clip(g, value, leastInfluence), influence.exponent) },
   };
+}
+
+/** Σ n_i v_i and Σ n_i over the tokens that go to each place. values [batch, longest, k]. */
+function massSums(
+  g: GraphBuilder,
+  assignment: Value,
+  values: Value,
+  mass: Value | undefined,
+): { sums: Value; mass: Value } {
+  if (!mass) return { sums: matMul(g, assignment, values), mass: reduceSum(g, assignment, [2]) };
+  const both = matMul(g, assignment, concat(g, [mul(g, values, mass), mass], 2));
+  const [sums, total] = split(g, both, 2, [Number(values.shape[2]), 1]);
+  return { sums: sums!, mass: total! };
+}
+
+/** x^exponent of what is positive; roots are quicker than powers. */
+function power(g: GraphBuilder, x: Value, exponent: number): Value {
+  if (exponent === 1) return x;
+  if (exponent === 0.5) return sqrt(g, x);
+  return exponent === 0.25 ? sqrt(g, sqrt(g, x)) : pow(g, x, exponent);
 }
 
 /** f / |f|. */
 function normalised(g: GraphBuilder, f: Value): Value {
-  return div(g, f, sqrt(g, add(g, reduceSum(g, mul(g, f, f), [2]), 1e-12)));
+  return div(g, f, sqrt(g, add(g, reduceSumSquare(g, f, [2]), 1e-12)));
 }
 
 /** Σ exp(cost) over the merged pairs, [batch, 1]. */
 export function mergedCost(g: GraphBuilder, cost: Value, merged: Value): Value {
-  return reduceSum(g, where(g, merged, exp(g, cost), g.constant(0)), [1]);
+  return reduceSum(g, where(g, merged, exp(g, cost), g.constant(0)), [2], false);
 }

@@ -1,8 +1,7 @@
-import { padTokens, type Tokens } from '../../models/tokens.js';
+import type { Packing, Tokens } from '../../models/tokens.js';
 import type { GraphBuilder } from '../../onnx/builder.js';
 import type { Value } from '../../onnx/ir.js';
 import {
-  add,
   cast,
   cumSum,
   div,
@@ -13,18 +12,19 @@ import {
   max,
   mul,
   nonZero,
-  range,
   reduceMax,
   reduceSum,
   reshape,
+  reshapeTo,
+  shapeOf,
+  sliceBy,
   sub,
-  unsqueeze,
   where,
 } from '../../onnx/ops/index.js';
-import { flat, type Entering } from './entering.js';
+import { asColumn, flat, padded, type Entering } from './entering.js';
 import { leastMass } from './matching.js';
 
-/** Where tokens go: int64 [batch, longest] places among those that stay, and int64 [batch, 1] how many stay. */
+/** Where tokens go: a row of places among those that stay, and [batch, 1, 1] how many stay. */
 export interface Moves {
   readonly place: Value;
   readonly count: Value;
@@ -32,7 +32,7 @@ export interface Moves {
 
 /**
  * The order-preserving compaction: a token moves up by the number of leaving ones before it; a leaving one goes where `target`
- * (int64 [batch, longest], a place among the tokens that stay) says. leaving bool [batch, longest].
+ * (a row of places among the tokens that stay) says. leaving is a row of bool.
  */
 export function compact(
   g: GraphBuilder,
@@ -41,26 +41,35 @@ export function compact(
   leaving: Value,
   target: (moved: Value, left: Value) => Value,
 ): Moves {
-  const indicator = cast(g, leaving, 'int64');
-  const moved = sub(g, places, cumSum(g, indicator, 1));
-  const left = sub(g, count, reduceSum(g, indicator, [1]));
+  const indicator = cast(g, leaving, g.float);
+  const moved = sub(g, places, cumSum(g, indicator, 2));
+  const left = sub(g, count, reduceSum(g, indicator, [2]));
   return { place: target(moved, left), count: left };
 }
 
-/** 1 where the token of column i goes to place j: [batch, rows, longest]. rows int64 [rows]: 0, 1, … */
-export function assignment(g: GraphBuilder, place: Value, rows: Value): Value {
-  return cast(g, equal(g, unsqueeze(g, rows, [1]), unsqueeze(g, place, [1])), g.float);
+/** 1 where the token of column i goes to place j: [batch, places, longest]. places is a column 0, 1, … */
+export function assignment(g: GraphBuilder, place: Value, places: Value): Value {
+  return cast(g, equal(g, places, place), g.float);
+}
+
+/** What a stage says of its moves: int32 [batch, 1] tokens kept, int32 [batch, longest] the place that each token went to. */
+export function reported(
+  g: GraphBuilder,
+  { present }: Entering,
+  { place, count }: Moves,
+): { kept: Value; groups: Value } {
+  return {
+    kept: cast(g, reshape(g, count, [count.shape[0]!, 1]), 'int32'),
+    groups: flat(g, cast(g, where(g, present, place, g.constant(-1)), 'int32')),
+  };
 }
 
 /** What each entering token brings to the place that it goes to, and how the masses come out. */
-export interface Contribution {
-  /** [batch | 1, longest]. */
-  readonly weight: Value;
-  /** `mean`: weights are masses, and a place gets the weighted mean. `sum`: the weighted sum. */
-  readonly combine: 'mean' | 'sum';
-  /** [batch | 1, longest]: masses add up at each place. */
-  readonly mass: Value;
-}
+export type Contribution =
+  /** A place gets the mean of its tokens, weighted by mass. */
+  | { readonly combine: 'mean' }
+  /** A place gets the weighted sum of its tokens, and the sum of these masses: rows. */
+  | { readonly combine: 'sum'; readonly weight: Value; readonly mass: Value };
 
 /**
  * The packed tokens after a stage. x' = Q x with Q_ji = E_ji w_i / Σ_i E_ji w_i, one product per sample that reads the tokens once.
@@ -70,33 +79,48 @@ export interface Contribution {
  */
 export function packedTokens(
   g: GraphBuilder,
-  { seam, width }: Entering,
+  from: Entering,
   { place, count }: Moves,
-  { weight, combine, mass }: Contribution,
+  contribution: Contribution,
 ): Tokens {
+  const { seam, width } = from;
   const { layout } = seam.tokens;
   const longest = `longest_${seam.block}`;
   const rows = `rows_${seam.block}`;
-  const rank = range(g, reduceMax(g, count, [0, 1], false), longest);
-  const there = less(g, rank, count);
-  const chosen = assignment(g, place, rank);
-
-  const weighted = mul(g, chosen, unsqueeze(g, weight, [1]));
-  const sums = () => matMul(g, chosen, unsqueeze(g, weight, [2]));
-  const shares = combine === 'mean' ? div(g, weighted, max(g, sums(), leastMass)) : weighted;
-  const padded = matMul(g, shares, padTokens(g, layout, seam.tokens.rows));
-
-  const flatPlaces = `${layout.batch}·${longest}`;
-  const places = reshape(g, nonZero(g, reshape(g, there, [flatPlaces]), rows), [rows]);
-  const first = cumSum(g, count, 0, true);
-  const masses = flat(g, matMul(g, chosen, unsqueeze(g, mass, [2])));
-  const packed = {
-    places,
-    rowsAt: where(g, there, add(g, first, rank), first),
-    mass: where(g, there, masses, g.constant(0)),
+  const all = g.constant([...Array(layout.full).keys()], [1, layout.full, 1]);
+  const places = sliceBy(g, all, 1, g.integers([0]), cast(g, reduceMax(g, count, [0, 1], false), 'int64'), longest);
+  const chosen = assignment(g, place, places);
+  const { shares, mass } = sharesOf(g, from, chosen, contribution);
+  const everywhere = `${layout.batch}·${longest}`;
+  const gathered = reshape(g, matMul(g, shares, padded(g, from, seam.tokens.rows)), [everywhere, width]);
+  const there = reshape(g, less(g, places, count), [everywhere]);
+  const masses = reshape(g, mass, [layout.batch, longest]);
+  // The last token before or at a place: a place without one repeats the sample's last.
+  const latest = sub(g, cumSum(g, cast(g, there, 'int64'), 0), 1);
+  const packed: Packing = {
+    places: reshape(g, nonZero(g, there, rows), [rows]),
+    rowsAt: reshapeTo(g, latest, shapeOf(g, masses), masses.shape),
+    mass: masses,
+    count,
   };
   return {
-    rows: gather(g, reshape(g, padded, [flatPlaces, width]), places),
-    layout: { batch: layout.batch, rows, longest, special: layout.special, packed },
+    rows: gather(g, gathered, packed.places),
+    layout: { ...layout, rows, longest, packed },
   };
+}
+
+/** Q of `packedTokens` [batch, places, longest], and the masses that come out, a column (0 where there is no token). */
+function sharesOf(
+  g: GraphBuilder,
+  { uniform, mass }: Entering,
+  chosen: Value,
+  contribution: Contribution,
+): { shares: Value; mass: Value } {
+  if (contribution.combine === 'sum') {
+    const { weight } = contribution;
+    return { shares: mul(g, chosen, weight), mass: matMul(g, chosen, asColumn(g, contribution.mass)) };
+  }
+  const weighted = uniform ? chosen : mul(g, chosen, mass);
+  const sums = reduceSum(g, weighted, [2]);
+  return { shares: div(g, weighted, max(g, sums, leastMass)), mass: sums };
 }

@@ -1,8 +1,8 @@
 import type { GraphBuilder } from '../../onnx/builder.js';
 import type { Value } from '../../onnx/ir.js';
-import { add, and, cast, div, less, max, min, not, reduceMax, reduceSum, sub, where } from '../../onnx/ops/index.js';
-import type { Entering } from './entering.js';
-import { compact, packedTokens } from './outgoing.js';
+import { add, and, cast, div, less, max, not, reduceMax, reduceSum, sub, where } from '../../onnx/ops/index.js';
+import { flat, type Entering } from './entering.js';
+import { compact, packedTokens, reported } from './outgoing.js';
 import { leastTokens, type StageSelection } from './parameters.js';
 import { ascendingRank, rankCost } from './rank.js';
 import type { TokenScore } from './scores/index.js';
@@ -24,17 +24,17 @@ export function removeTokens(
   const rank = ascendingRank(g, where(g, from.patches, score, infinity), from.places);
   // A fused token makes up for one that goes.
   const spare = rule === 'fuse' ? leastTokens - 1 : leastTokens;
-  const allowed = and(g, from.patches, less(g, rank, sub(g, from.count, g.integers(Math.max(spare, from.special)))));
+  const allowed = and(g, from.patches, less(g, rank, sub(g, from.count, Math.max(spare, from.special))));
   const cost = selection === 'rank' ? rankCost(g, rank, from.count) : score;
   const candidates = where(g, allowed, cost, infinity);
   const gone = less(g, candidates, threshold);
   const removed = where(g, gone, score, g.constant(0));
   const stays = cast(g, and(g, from.present, not(g, gone)), g.float);
-  const none = g.integers(-1);
+  const none = g.constant(-1);
   const fuse = rule === 'fuse';
   // What is fused becomes the last token; what is dropped has no place.
   const moves = compact(g, from.places, from.count, gone, (moved, left) => where(g, gone, fuse ? left : none, moved));
-  const any = min(g, reduceSum(g, cast(g, gone, 'int64'), [1]), g.integers(1));
+  const any = reduceMax(g, cast(g, gone, g.float), [2]);
   const count = fuse ? add(g, moves.count, any) : moves.count;
   const share = fuse ? sharesOf(g, removed) : g.constant(0);
 
@@ -45,18 +45,17 @@ export function removeTokens(
       { ...moves, count },
       { weight: where(g, gone, share, stays), combine: 'sum', mass: where(g, gone, share, from.mass) },
     ),
-    kept: cast(g, count, 'int32'),
-    groups: cast(g, where(g, from.present, moves.place, none), 'int32'),
-    candidates: [candidates],
-    summedCost: reduceSum(g, removed, [1]),
+    ...reported(g, from, { ...moves, count }),
+    candidates: [flat(g, candidates)],
+    summedCost: reduceSum(g, removed, [2], false),
   };
 }
 
-/** s_i / Σ s_i, [batch, longest]; zeros where all are. Scores are shares of attention, so none is negative. */
+/** s_i / Σ s_i, a row; zeros where all are. Scores are shares of attention, so none is negative. */
 function sharesOf(g: GraphBuilder, scores: Value): Value {
   // Relative to the greatest none of them is too small to be divided by.
-  const relative = div(g, scores, max(g, reduceMax(g, scores, [1]), leastScore));
-  return div(g, relative, max(g, reduceSum(g, relative, [1]), leastScore));
+  const relative = div(g, scores, max(g, reduceMax(g, scores, [2]), leastScore));
+  return div(g, relative, max(g, reduceSum(g, relative, [2]), leastScore));
 }
 
 /** Keeps the division of nothing by nothing finite. */

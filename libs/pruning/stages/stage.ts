@@ -2,10 +2,10 @@ import { internal, invalid } from '../../errors/error.js';
 import type { Seam, Tokens } from '../../models/tokens.js';
 import type { GraphBuilder } from '../../onnx/builder.js';
 import type { Value } from '../../onnx/ir.js';
-import { add, cast, gatherElements, less, where } from '../../onnx/ops/index.js';
-import { entering, type Entering } from './entering.js';
-import { candidatePairs, mergedCost, mergedState, type PairState } from './matching.js';
-import { assignment, compact, packedTokens, type Moves } from './outgoing.js';
+import { add, and, cast, gatherElements, less, reshape, slice, where } from '../../onnx/ops/index.js';
+import { asColumn, entering, flat, type Entering } from './entering.js';
+import { candidatePairs, enteringState, mergedCost, mergedState, type PairState } from './matching.js';
+import { assignment, compact, packedTokens, reported, type Moves } from './outgoing.js';
 import type { StageParameters } from './parameters.js';
 import { ascendingRank, rankCost } from './rank.js';
 import { removeTokens } from './removal.js';
@@ -47,7 +47,7 @@ export function mergeStage(
   const score = scoreOf(g, from, description, name);
   if (rule === 'merge' && score.kind === 'pairs') return mergePairs(g, from, score, parameters, thresholds);
   if (rule !== 'merge' && score.kind === 'tokens' && matchings === 1) {
-    return removeTokens(g, from, score, rule, parameters.selection, thresholds[0]!);
+    return removeTokens(g, from, score, rule, parameters.selection, row(g, thresholds[0]!));
   }
   throw invalid(`${name}: rule ${rule} with ${matchings} matchings does not suit the policy ${description.policy}`);
 }
@@ -59,40 +59,49 @@ function mergePairs(
   { block, selection, matchings }: StageParameters,
   thresholds: readonly Value[],
 ): StageResult {
-  let state: PairState = { ...from, features: score.features, logInfluence: score.logInfluence };
+  let state = enteringState(g, from, score);
+  const infinity = g.constant(Infinity);
   let moves: Moves | undefined;
   let summedCost: Value | undefined;
   const candidates: Value[] = [];
   for (let matching = 0; matching < matchings; matching++) {
-    const pairs = candidatePairs(g, state, score);
-    const compared = selection === 'rank' ? rankedPairs(g, pairs, state) : pairs.cost;
-    const merged = less(g, compared, thresholds[matching]!);
-    candidates.push(compared);
-    const spent = mergedCost(g, pairs.cost, merged);
+    const { cost, allowed, partner } = candidatePairs(g, state, score);
+    const ranked = selection === 'rank' ? rankedPairs(g, where(g, allowed, cost, infinity), state) : cost;
+    const merged = and(g, less(g, ranked, row(g, thresholds[matching]!)), allowed);
+    candidates.push(flat(g, where(g, allowed, ranked, infinity)));
+    const spent = mergedCost(g, cost, merged);
     summedCost = summedCost ? add(g, summedCost, spent) : spent;
 
     const step = compact(g, state.places, state.count, merged, (moved) =>
-      gatherElements(g, moved, where(g, merged, pairs.partner, state.places), 1),
+      where(g, merged, gatherElements(g, oddPlaces(g, moved), partner, 2), moved),
     );
     if (matching + 1 < matchings) {
-      state = mergedState(g, state, assignment(g, step.place, state.places), step.count);
+      state = mergedState(g, state, from, assignment(g, step.place, asColumn(g, from.places)), step.count);
     }
     // The second matching takes a token on from where the first one put it.
-    moves = { count: step.count, place: moves ? gatherElements(g, step.place, moves.place, 1) : step.place };
+    const place = moves ? gatherElements(g, step.place, cast(g, moves.place, 'int64'), 2) : step.place;
+    moves = { count: step.count, place };
   }
   if (!moves || !summedCost) throw invalid(`stage_${block} has ${matchings} matchings, expected at least 1`);
-  const none = g.integers(-1);
   return {
-    tokens: packedTokens(g, from, moves, { weight: from.mass, combine: 'mean', mass: from.mass }),
-    kept: cast(g, moves.count, 'int32'),
-    groups: cast(g, where(g, from.present, moves.place, none), 'int32'),
+    tokens: packedTokens(g, from, moves, { combine: 'mean' }),
+    ...reported(g, from, moves),
     candidates,
     summedCost,
   };
 }
 
+/** [batch, 1] → [batch, 1, 1]. */
+function row(g: GraphBuilder, threshold: Value): Value {
+  return reshape(g, threshold, [threshold.shape[0]!, 1, 1]);
+}
+
+/** A row at its odd places. */
+function oddPlaces(g: GraphBuilder, x: Value): Value {
+  return slice(g, x, 2, 1, Number.MAX_SAFE_INTEGER, `${x.shape[2]!}·half`, 2);
+}
+
 /** The candidates' ranks among themselves in place of their costs. */
-function rankedPairs(g: GraphBuilder, { cost, allowed }: { cost: Value; allowed: Value }, state: PairState): Value {
-  const ranked = rankCost(g, ascendingRank(g, cost, state.places), state.count);
-  return where(g, allowed, ranked, g.constant(Infinity));
+function rankedPairs(g: GraphBuilder, cost: Value, state: PairState): Value {
+  return rankCost(g, ascendingRank(g, cost, state.places), state.count);
 }

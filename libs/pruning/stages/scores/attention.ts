@@ -1,6 +1,7 @@
 import { padTokens } from '../../../models/tokens.js';
-import { add, log, mul, reduceMean, reduceSum, reshape, slice, softmax, unsqueeze } from '../../../onnx/ops/index.js';
+import { add, log, mul, reduceMean, reduceSum, reshape, slice, softmax } from '../../../onnx/ops/index.js';
 import { fixed } from '../../../onnx/shapes.js';
+import { asColumn, asRow } from '../entering.js';
 import type { AttentionScore } from '../parameters.js';
 import type { ScoreRule } from './score.js';
 
@@ -15,6 +16,6 @@ export const attention: ScoreRule<AttentionScore> = (g, { seam, mass, longest })
   const q = mul(g, slice(g, padTokens(g, layout, queries), 1, 0, 1, 1), 1 / Math.sqrt(width));
   const products = mul(g, padTokens(g, layout, keys), q);
   const perHead = reduceSum(g, reshape(g, products, [layout.batch, longest, heads, width]), [3], false);
-  const logits = add(g, perHead, unsqueeze(g, log(g, mass), [2]));
-  return { kind: 'tokens', score: reduceMean(g, softmax(g, logits, 1), [2], false) };
+  const logits = add(g, perHead, asColumn(g, log(g, mass)));
+  return { kind: 'tokens', score: asRow(g, reduceMean(g, softmax(g, logits, 1), [2])) };
 };

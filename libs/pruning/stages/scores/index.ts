@@ -9,7 +9,7 @@ import { random } from './random.js';
 import type { PairScore, ScoreRule, TokenScore } from './score.js';
 import { tome } from './tome.js';
 
-export type { PairScore, TokenScore } from './score.js';
+export type { Influence, PairScore, TokenScore } from './score.js';
 
 /** Every policy's score; a policy without one does not compile. */
 const rules: { readonly [P in StageScore['policy']]: ScoreRule<Extract<StageScore, { policy: P }>> } = {

@@ -1,6 +1,18 @@
 import { randomFor } from '../../../data/random.js';
 import { padTokens } from '../../../models/tokens.js';
-import { add, div, floor, gather, matMul, mod, mul, reduceSum, slice, sqrt, sub } from '../../../onnx/ops/index.js';
+import {
+  add,
+  cast,
+  div,
+  floor,
+  gather,
+  matMul,
+  mul,
+  reduceSumSquare,
+  slice,
+  sqrt,
+  sub,
+} from '../../../onnx/ops/index.js';
 import type { RandomScore } from '../parameters.js';
 import type { ScoreRule } from './score.js';
 
@@ -14,16 +26,22 @@ export const randomTurns = 4;
  */
 export const random: ScoreRule<RandomScore> = (g, { seam, width, places }, { seed }) => {
   const { draws, multiples, direction } = randomTables(seed, seam.block, width);
-  const at = mod(g, places, g.integers(capacity));
+  const { full } = seam.tokens.layout;
   const x = slice(g, padTokens(g, seam.tokens.layout, seam.tokens.rows), 1, 0, 1, 1);
-  const norm = sqrt(g, add(g, reduceSum(g, mul(g, x, x), [2], false), 1e-12));
+  const norm = sqrt(g, add(g, reduceSumSquare(g, x, [2]), 1e-12));
   const along = matMul(g, x, g.constant(direction, [width, 1]));
-  const phase = mul(g, div(g, reduceSum(g, along, [2], false), norm), randomTurns);
-  const turned = add(
-    g,
-    gather(g, g.constant(draws, [capacity]), at),
-    mul(g, gather(g, g.constant(multiples, [capacity]), at), phase),
-  );
+  const phase = mul(g, div(g, along, norm), randomTurns);
+  const at = cast(g, places, 'int64');
+  const table = (values: readonly number[]) =>
+    gather(
+      g,
+      g.constant(
+        Array.from({ length: full }, (_, place) => values[place % capacity]!),
+        [full],
+      ),
+      at,
+    );
+  const turned = add(g, table(draws), mul(g, table(multiples), phase));
   return { kind: 'tokens', score: sub(g, turned, floor(g, turned)) };
 };
 

@@ -10,16 +10,22 @@ export interface PairScore {
   readonly features: Value;
   /** `euclidean`: |f_i − f_j|². `cosine`: 1 − cos(f_i, f_j). */
   readonly distance: 'euclidean' | 'cosine';
-  /** [batch, longest]: log ŝ. */
-  readonly logInfluence?: Value;
-  /** [batch, 1]: added to every log cost of the sample. */
-  readonly imageTerm?: Value;
-  /** β, and α / 2: the exponent of each of the two influences. */
+  readonly influence?: Influence;
+  /** Added to every log cost. */
+  readonly constant?: number;
+  /** β. */
   readonly massExponent: number;
-  readonly halfInfluenceExponent: number;
 }
 
-/** Of tokens: [batch, longest]; the least go first. */
+/** What each token of a pair multiplies the cost by. Columns [batch, longest, 1]. */
+export interface Influence {
+  readonly scale: Value;
+  /** What tokens that merge have the mass-weighted mean of; scale = value^exponent. */
+  readonly value: Value;
+  readonly exponent: number;
+}
+
+/** Of tokens: a row [batch, 1, longest]; the least go first. */
 export interface TokenScore {
   readonly kind: 'tokens';
   readonly score: Value;

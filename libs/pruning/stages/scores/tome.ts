@@ -14,6 +14,5 @@ export const tome: ScoreRule<TomeScore> = (g, { seam }) => {
     features: padTokens(g, tokens.layout, mean),
     distance: 'cosine',
     massExponent: 0,
-    halfInfluenceExponent: 0,
   };
 };

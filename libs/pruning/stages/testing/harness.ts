@@ -45,11 +45,13 @@ export async function loadStage(
           batch: 'B',
           rows: 'rows',
           longest: 'longest',
+          full: 64,
           special,
           packed: {
             places: g.input('places', 'int64', ['rows']),
             rowsAt: g.input('rows_at', 'int64', ['B', 'longest']),
             mass: g.input('mass', 'float32', ['B', 'longest']),
+            count: g.input('count', 'float32', ['B', 1, 1]),
           },
         }
       : uniformLayout('B', tokens, special);
@@ -125,6 +127,10 @@ export function feedsOf(
       mass.push(there ? sample.mass[i]! : 0);
     }
   }
+  feeds['count'] = float(
+    [samples.length, 1, 1],
+    samples.map((s) => s.x.length),
+  );
   feeds['places'] = integers([rows], places);
   feeds['rows_at'] = integers([samples.length, longest], rowsAt);
   feeds['mass'] = float([samples.length, longest], mass);
