@@ -31,7 +31,7 @@ const tokensSchema = z.object({
   total: positive,
   /** Class and distillation tokens, which are never merged. */
   special: count,
-  /** Index of the block before which each merging stage sits. */
+  /** Index of the block in which each merging stage sits, between its attention and its MLP. */
   stages: z.array(count),
 });
 

@@ -7,7 +7,7 @@ export interface ReportData {
   readonly images: readonly ReportImage[];
   /** The grid of patches that the tokens stand for, and the special tokens before them. */
   readonly grid: { readonly rows: number; readonly columns: number; readonly special: number };
-  /** The block before which each stage sits. */
+  /** The block in which each stage sits, between attention and MLP. */
   readonly stages: readonly number[];
   readonly heads: HeadSensitivity | undefined;
   readonly curve: readonly CurvePoint[];

@@ -83,7 +83,7 @@ describe('report', () => {
     assert.ok(!text.includes('<img src=x'), 'nothing unescaped');
     assert.doesNotMatch(text, /<script|https?:\/\/(?!www\.w3\.org)|url\((?!#)/);
     assert.ok(text.startsWith('<!doctype html>'));
-    assert.match(text, /before block 2: 3 tokens, 2 patches share/);
+    assert.match(text, /in block 2: 3 tokens, 2 patches share/);
     const bare = renderReport({ ...data, images: [], heads: undefined, curve: [] });
     assert.doesNotMatch(bare, /<svg|<h2>What/);
   });

@@ -84,7 +84,7 @@ function figureOf(image: ReportImage, { grid, stages }: ReportData): Html {
     const { kept, merged, dropped } = countGroups(groups, grid);
     const lost = dropped > 0 ? `, ${dropped} dropped` : '';
     return html`<div>
-      ${overlay(url, groups, grid)} before block ${stages[stage]}: ${kept} tokens, ${merged} patches share${lost}
+      ${overlay(url, groups, grid)} in block ${stages[stage]}: ${kept} tokens, ${merged} patches share${lost}
     </div>`;
   });
   const wrong = image.label !== undefined && image.pruned !== image.label;
