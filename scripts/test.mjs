@@ -44,7 +44,7 @@ function describeFailure(failure) {
 }
 
 const started = performance.now();
-const stream = run({ files, concurrency: Math.min(2, availableParallelism()), timeout: 180_000 });
+const stream = run({ files, concurrency: Math.min(2, availableParallelism()), timeout: 400_000 });
 stream.on('test:pass', (event) => record(event, 'passed'));
 stream.on('test:fail', (event) => record(event, 'failed'));
 stream.on('test:stderr', (event) => process.stderr.write(event.message));

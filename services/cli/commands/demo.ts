@@ -36,7 +36,7 @@ export function demoCommand(context: Context): Command {
     .option('--output <folder>', 'gets the repository and report.html', 'demo-output')
     .addOption(jsonOption())
     .action((options: Options) => run(options, context));
-  return examples(command, 'demo', 'demo --loss-budget 0.005 --json demo.json');
+  return examples(command, 'demo --json demo.json', 'demo --loss-budget 0.005 --units tokens,neurons');
 }
 
 async function run(options: Options, context: Context): Promise<void> {
