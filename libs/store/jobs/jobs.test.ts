@@ -119,7 +119,7 @@ for (const kind of ['embedded', 'postgresql'] as const) {
       assert.deepEqual(await last(jobs.watch(created.id, forever)), job, 'watching an ended job gives it once more');
       assert.deepEqual(await jobs.get(job.id), job);
       // The result is told first, then the folder goes; a worker that has closed has done both.
-      await jobs.close();
+      for (const each of opened.splice(0)) await each.close();
       assert.ok(!existsSync(join(directory, 'jobs', job.id)), 'its folder is gone');
     });
 
