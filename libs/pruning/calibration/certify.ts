@@ -72,9 +72,13 @@ function lossOf(measures: SampleMeasures, loss: CertifyOptions['loss']): Float64
   return measures.crossEntropyRise;
 }
 
-/** Shares of the budget that are tried, the safest first. Under the cross-entropy the table's nats of KL are another currency. */
+/**
+ * Shares of the budget that are tried, the safest first. They begin low, because a loss with a heavy tail may have a bound of many
+ * times its mean, and a budget that a smaller one would meet must not be refused. Under the cross-entropy the table's nats of KL are
+ * another currency.
+ */
 const ladders = {
-  kl: [0.3, 0.45, 0.6, 0.7, 0.8, 0.9, 1, 1.1],
+  kl: [0.02, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.7, 0.8, 0.9, 1, 1.1],
   'cross-entropy': [0.25, 0.5, 1, 2, 4],
 } as const;
 

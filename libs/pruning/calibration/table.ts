@@ -17,6 +17,12 @@ export function gridOf(step: number): number[] {
 /** A share that the schedule misses by more than this is beyond the limits of the stages. */
 const unreachable = 0.005;
 
+/**
+ * Later merges cost more: the tokens have become what the answer is made of. Against none, on certifying samples of the demo (of
+ * vit-cifar10), KL came to 0.6 (0.9) of it at 50 % and 0.3 (0.8) at 65 % fewer FLOPs; at 30 % it was the same.
+ */
+const taper = 0.25;
+
 /** One row: thresholds, and what the searched samples say that they cost and save. */
 export interface MeasuredRow extends BudgetRow {
   /** Mean rise of the cross-entropy; null without labels. */
@@ -38,8 +44,17 @@ export async function placeThresholds(
   const { stages, tokens, special, segments } = network;
   // One matching of pairs takes half of the patches at most; dropping and fusing may take all.
   const matchings = Math.max(...stages.map((stage) => (stage.rule === 'merge' ? stage.matchings : 16)));
-  const { tokens: counts, saved } = geometricSchedule({ tokens, special, segments, dense, matchings }, share);
+  const { tokens: counts, saved } = geometricSchedule({ tokens, special, segments, dense, matchings, taper }, share);
   if (saved < share - unreachable) return undefined;
+  return placeAt(network, samples, counts);
+}
+
+/** The thresholds at which each stage leaves so many tokens on average. */
+export async function placeAt(
+  { stages, tokens, special, candidates }: OpenNetwork,
+  samples: PreparedSamples,
+  counts: readonly number[],
+): Promise<number[]> {
   const thresholds = new Array<number>(stages.reduce((sum, { matchings }) => sum + matchings, 0)).fill(-Infinity);
   let at = 0;
   let present = tokens;
@@ -48,7 +63,7 @@ export async function placeThresholds(
       if (parameters.selection === 'rank') {
         thresholds[at] = merges / present;
       } else {
-        const costs = await network.candidates(samples, stage, matching, thresholds);
+        const costs = await candidates(samples, stage, matching, thresholds);
         thresholds[at] = pooledThreshold(costs, merges * samples.size);
       }
       present -= merges;

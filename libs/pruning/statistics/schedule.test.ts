@@ -36,6 +36,14 @@ test('the counts are geometric and their FLOPs are what was asked', () => {
   );
 });
 
+test('tapering, the first stage takes more and the last one less, and the FLOPs are still what was asked', () => {
+  const { tokens, ratio, saved } = geometricSchedule({ ...problem, taper: 0.25 }, 0.5);
+  assert.ok(Math.abs(saved - 0.5) < 1e-9);
+  [1.25, 2.25, 3].forEach((exponent, k) => assert.ok(Math.abs(tokens[k]! - 65 * (1 - ratio) ** exponent) < 1e-9));
+  const single = { ...problem, segments: segments.slice(0, 2) };
+  assert.deepEqual(geometricSchedule({ ...single, taper: 0.25 }, 0.1), geometricSchedule(single, 0.1));
+});
+
 test('no more is taken than the matchings can, and the floor holds; what was reached is said', () => {
   const all = geometricSchedule(problem, 0.95);
   assert.deepEqual(all.tokens, [17, 5, 4]);
