@@ -26,7 +26,7 @@ export interface Packing {
   readonly places: Value;
   /** int64 [batch, longest]: the row at each place; any row where there is none (its mass is 0). */
   readonly rowsAt: Value;
-  /** [batch, longest]: how many patches (1 for a special token) each token stands for; 0 where there is none. */
+  /** [batch, 1, longest]: how many patches (1 for a special token) each token stands for; 0 where there is none. */
   readonly mass: Value;
   /** [batch, 1, 1]: the tokens of each sample, a number of the graph's float type. */
   readonly count: Value;

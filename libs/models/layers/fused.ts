@@ -12,7 +12,6 @@ import {
   mul,
   multiHeadAttention,
   reshape,
-  skipLayerNormalization,
   unsqueeze,
 } from '../../onnx/ops/index.js';
 import { packTokens, padTokens } from '../tokens.js';
@@ -24,9 +23,9 @@ export const fused: Layers = {
   narrowsLastBlock: true,
   linear: (g, x, { weight, bias }) => gemm(g, x, weight, bias, { transB: true }),
   layerNorm: (g, x, { gamma, beta, epsilon }) => layerNormalization(g, x, gamma, beta, epsilon).y,
-  addNorm(g, x, delta, { gamma, beta, epsilon }) {
-    const { sum, y } = skipLayerNormalization(g, x, delta, gamma, beta, undefined, epsilon);
-    return { sum, normed: y };
+  addNorm(g, x, delta, norm) {
+    const sum = add(g, x, delta);
+    return { sum, normed: fused.layerNorm(g, sum, norm) };
   },
   gelu: fusedGelu,
   attention,
@@ -53,12 +52,12 @@ function attention(g: GraphBuilder, inputs: AttentionInputs): Value {
  */
 function keyBias(g: GraphBuilder, { layout, asking, keyBias: gates }: AttentionInputs): Value | undefined {
   const { batch, longest, packed } = layout;
-  const logMass = packed && log(g, packed.mass);
-  const bias = logMass && gates ? add(g, logMass, gates) : (logMass ?? gates);
-  if (!bias) return undefined;
-  const row = reshape(g, bias, [batch, 1, 1, longest]);
+  const rowOf = (x: Value) => reshape(g, x, [batch, 1, 1, longest]);
+  const logMass = packed && rowOf(log(g, packed.mass));
+  const row = logMass && gates ? add(g, logMass, rowOf(gates)) : (logMass ?? (gates && rowOf(gates)));
+  if (!row) return undefined;
   const asked = asking.longest;
   if (asked === 1) return row;
-  const counted = typeof asked === 'number' ? g.integers([asked]) : dimOf(g, bias, 1);
+  const counted = typeof asked === 'number' || !packed ? g.integers([Number(asked)]) : dimOf(g, packed.mass, 2);
   return expandTo(g, row, concat(g, [g.integers([1, 1]), counted, g.integers([1])], 0), [batch, 1, asked, longest]);
 }

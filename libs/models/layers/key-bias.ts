@@ -1,6 +1,6 @@
 import type { GraphBuilder } from '../../onnx/builder.js';
 import type { Value } from '../../onnx/ir.js';
-import { add, greater, log, max, where } from '../../onnx/ops/index.js';
+import { add, greater, log, max, reshape, where } from '../../onnx/ops/index.js';
 import type { TokenLayout } from '../tokens.js';
 
 /** Far below every score, and still finite: a sum of it and a score is no NaN. */
@@ -13,7 +13,7 @@ const nowhere = -1e4;
  */
 export function totalKeyBias(g: GraphBuilder, layout: TokenLayout, gates: Value | undefined): Value | undefined {
   if (!layout.packed) return gates;
-  const { mass } = layout.packed;
+  const mass = reshape(g, layout.packed.mass, [layout.batch, layout.longest]);
   const present = greater(g, mass, g.constant(0));
   const logMass = where(g, present, log(g, max(g, mass, 1)), g.constant(nowhere));
   return gates ? add(g, logMass, gates) : logMass;

@@ -53,20 +53,18 @@ export function expandTo(g: GraphBuilder, x: Value, target: Value, shape: Shape)
   return g.emitOne({ op: 'Expand', inputs: [x, target], output: { type: x.type, shape } });
 }
 
-/** The int64 vector of dimensions. */
-export function shapeOf(g: GraphBuilder, x: Value): Value {
-  return g.emitOne({ op: 'Shape', inputs: [x], output: { type: 'int64', shape: [x.shape.length] } });
+/** The int64 vector of dimensions, of the axes from `start` up to `end` if these are given. */
+export function shapeOf(g: GraphBuilder, x: Value, start = 0, end = x.shape.length): Value {
+  const part = start > 0 || end < x.shape.length;
+  const attributes = { start: { kind: 'int', value: start }, end: { kind: 'int', value: end } } as const;
+  const output = { type: 'int64', shape: [end - start] } as const;
+  return g.emitOne({ op: 'Shape', inputs: [x], output, ...(part ? { attributes } : {}) });
 }
 
 /** One dimension as an int64 vector of length 1. */
 export function dimOf(g: GraphBuilder, x: Value, axis: number): Value {
   const a = axisOf(axis, x.shape.length);
-  return g.emitOne({
-    op: 'Shape',
-    inputs: [x],
-    attributes: { start: { kind: 'int', value: a }, end: { kind: 'int', value: a + 1 } },
-    output: { type: 'int64', shape: [1] },
-  });
+  return shapeOf(g, x, a, a + 1);
 }
 
 /** The values one after another along an axis. A sum of symbols gets the name `dim`. */

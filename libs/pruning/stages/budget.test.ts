@@ -29,7 +29,7 @@ async function inGraph(of: BudgetTable, budgets: readonly number[]): Promise<num
   const answer = await session.run({ budget: feed });
   await session.dispose();
   const columns = thresholds.map((_, i) => answer[`threshold_${i}`]!);
-  for (const { dims } of columns) assert.deepEqual(dims, [budgets.length, 1]);
+  for (const { dims } of columns) assert.deepEqual(dims, [budgets.length, 1, 1]);
   return budgets.map((_, b) => columns.map(({ data }) => Number(data[b])));
 }
 

@@ -1,7 +1,7 @@
 import { invalid } from '../../errors/error.js';
 import type { GraphBuilder } from '../../onnx/builder.js';
 import type { Value } from '../../onnx/ir.js';
-import { add, greater, log, matMul, max, min, slice, sub, where } from '../../onnx/ops/index.js';
+import { add, greater, log, matMul, max, min, reshape, split, sub, where } from '../../onnx/ops/index.js';
 
 /**
  * From a loss budget to the stages' thresholds: piecewise linear in log ε between the rows of a measured table. One function, in
@@ -104,11 +104,12 @@ export function interpolate(table: BudgetTable, epsilon: number): number[] {
   return origin.map((start, c) => start + steps.reduce((sum, step, k) => sum + step * slopes[k]![c]!, 0));
 }
 
-/** The same as graph. budget [batch, 1] → one [batch, 1] for each matching of each stage. */
+/** The same as graph. budget [batch, 1] → one [batch, 1, 1] for each matching of each stage. */
 export function thresholdsOf(g: GraphBuilder, budget: Value, table: BudgetTable): Value[] {
   const { knots, widths, slopes, origin } = curveOf(table);
-  const level = add(g, log(g, max(g, budget, leastBudget)), Math.log(table.scale));
-  const above = sub(g, level, g.constant(knots, [1, knots.length]));
+  const level = log(g, max(g, budget, leastBudget));
+  const shifted = knots.map((knot) => knot - Math.log(table.scale));
+  const above = sub(g, level, g.constant(shifted, [1, knots.length]));
   const lower = knots.map((_, k) => (k === 0 ? -farthest : 0));
   const steps = max(g, min(g, above, g.constant(widths, [1, widths.length])), g.constant(lower, [1, lower.length]));
   const found = add(
@@ -117,7 +118,13 @@ export function thresholdsOf(g: GraphBuilder, budget: Value, table: BudgetTable)
     g.constant(origin, [1, origin.length]),
   );
   const all = where(g, greater(g, budget, g.constant(0)), found, g.constant(-Infinity));
-  return origin.map((_, c) => slice(g, all, 1, c, c + 1));
+  const rows = reshape(g, all, [all.shape[0]!, origin.length, 1]);
+  return split(
+    g,
+    rows,
+    1,
+    origin.map(() => 1),
+  );
 }
 
 /** The least budget that float32 still has a logarithm of at full precision. */

@@ -86,19 +86,21 @@ function uniformView(g: GraphBuilder, tables: Tables): View {
 
 function packedView(g: GraphBuilder, { mass, count }: Packing, longest: Dim, tables: Tables): View {
   const constants = g.constant(tables.flat(), [1, tables.length, tables[0].length]);
-  const present = sliceBy(g, constants, 2, g.integers([0]), dimOf(g, mass, 1), longest);
+  const present = sliceBy(g, constants, 2, g.integers([0]), dimOf(g, mass, 2), longest);
   const [places, needed, specials] = split(g, present, 1, [1, 1, 1]);
-  const row = [mass.shape[0]!, 1, longest];
-  // The logarithm is that of attention's key bias: 0 and more where there is a token, −∞ where there is none.
-  const logMass = reshape(g, log(g, mass), row);
   return {
     places: places!,
     needed: needed!,
     count,
-    mass: reshape(g, mass, row),
+    mass,
     specials: specials!,
-    penalty: clip(g, add(g, logMass, specials!), farBelow, 0),
+    penalty: clip(g, logPatchMass(g, mass, specials!), farBelow, 0),
   };
+}
+
+/** log n of a patch token (a row): 0 and more; far below for a special token, −∞ where there is none. Attention has the same logarithm. */
+function logPatchMass(g: GraphBuilder, mass: Value, specials: Value): Value {
+  return add(g, log(g, mass), specials);
 }
 
 /**
@@ -112,14 +114,18 @@ function neededFor(place: number, special: number): number {
 }
 
 /** Weights over the patch tokens that add up to 1 in every sample, by mass or each alike: a row. */
-export function patchShares(g: GraphBuilder, { seam, uniform, penalty, mass }: Entering, by: 'mass' | 'count'): Value {
+export function patchShares(
+  g: GraphBuilder,
+  { seam, uniform, specials, penalty, mass }: Entering,
+  by: 'mass' | 'count',
+): Value {
   const { full, special, packed } = seam.tokens.layout;
   if (uniform || !packed) {
     const shares = Array.from({ length: full }, (_, place) => (place < special ? 0 : 1 / (full - special)));
     return g.constant(shares, [1, 1, full]);
   }
   // exp(log n) / Σ exp(log n)
-  return softmax(g, by === 'mass' ? add(g, reshape(g, log(g, packed.mass), mass.shape), penalty) : penalty);
+  return softmax(g, by === 'mass' ? logPatchMass(g, mass, specials) : penalty);
 }
 
 /** Σ_i share_i v_i: values [batch, longest, k] → [batch, 1, k]. */

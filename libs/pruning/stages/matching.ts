@@ -2,7 +2,6 @@ import type { GraphBuilder } from '../../onnx/builder.js';
 import type { Dim, Value } from '../../onnx/ir.js';
 import {
   add,
-  and,
   clip,
   concat,
   div,
@@ -33,7 +32,7 @@ export interface PairState {
   readonly needed: Value;
   /** [batch | 1, 1, 1]. */
   readonly count: Value;
-  /** Column, 0 where there is none; undefined while all are 1 and every sample is full. */
+  /** Row, 0 where there is none; undefined while all are 1 and every sample is full. */
   readonly mass: Value | undefined;
   /** Column, as that of `Entering`; undefined where no odd place has one. */
   readonly penalty: Value | undefined;
@@ -66,7 +65,7 @@ export function enteringState(g: GraphBuilder, from: Entering, score: PairScore)
     places,
     needed,
     count,
-    mass: uniform ? undefined : asColumn(g, from.mass),
+    mass: uniform ? undefined : from.mass,
     penalty: uniform && special === 1 ? undefined : asColumn(g, from.penalty),
     features: score.features,
     influence: score.influence,
@@ -92,7 +91,7 @@ export function candidatePairs(g: GraphBuilder, state: PairState, score: PairSco
   let value = pairCosts(g, state, score, odd, Math.exp(constant - (mass ? 0 : beta * Math.LN2)));
   if (mass && beta !== 0) {
     const inverse = inverseMass(g, mass);
-    const sum = add(g, odd(inverse), asRow(g, inverse));
+    const sum = add(g, odd(asColumn(g, inverse)), inverse);
     value = div(g, value, beta === 1 ? sum : pow(g, sum, beta));
   }
   const nearest = least(g, value, 1);
@@ -135,7 +134,7 @@ function squares(g: GraphBuilder, f: Value, penalty: Value | undefined): Value {
   return add(g, reduceSumSquare(g, f, [2]), mul(g, penalty, penalty));
 }
 
-/** 1/n of a column, finite where n is 0. */
+/** 1/n, finite where n is 0. */
 function inverseMass(g: GraphBuilder, mass: Value): Value {
   return reciprocal(g, clip(g, mass, leastMass));
 }
@@ -154,33 +153,21 @@ export function mergedState(
   const { features, influence } = state;
   const width = Number(features.shape[2]);
   const carried = influence ? concat(g, [features, influence.value], 2) : features;
-  const { sums, mass } = massSums(g, assignment, carried, state.mass);
-  const means = mul(g, sums, inverseMass(g, mass));
+  const weights = state.mass ? mul(g, assignment, state.mass) : assignment;
+  const mass = reduceSum(g, weights, [2]);
+  const means = mul(g, matMul(g, weights, carried), inverseMass(g, mass));
   const [merged, value] = influence ? split(g, means, 2, [width, 1]) : [means];
   // log 0 where there is nothing. The class token alone is at an even place, where no penalty is looked for.
   const logMass = log(g, mass);
   return {
     ...state,
     count,
-    mass,
+    mass: asRow(g, mass),
     penalty: clip(g, special === 1 ? logMass : add(g, logMass, asColumn(g, specials)), farBelow, 0),
     features: merged!,
     influence: influence &&
       value && { ...influence, value, scale: power(g, clip(g, value, leastInfluence), influence.exponent) },
   };
-}
-
-/** Σ n_i v_i and Σ n_i over the tokens that go to each place. values [batch, longest, k]. */
-function massSums(
-  g: GraphBuilder,
-  assignment: Value,
-  values: Value,
-  mass: Value | undefined,
-): { sums: Value; mass: Value } {
-  if (!mass) return { sums: matMul(g, assignment, values), mass: reduceSum(g, assignment, [2]) };
-  const both = matMul(g, assignment, concat(g, [mul(g, values, mass), mass], 2));
-  const [sums, total] = split(g, both, 2, [Number(values.shape[2]), 1]);
-  return { sums: sums!, mass: total! };
 }
 
 /** x^exponent of what is positive; roots are quicker than powers. */

@@ -21,7 +21,7 @@ import {
   sub,
   where,
 } from '../../onnx/ops/index.js';
-import { asColumn, flat, padded, type Entering } from './entering.js';
+import { asColumn, asRow, flat, padded, type Entering } from './entering.js';
 import { leastMass } from './matching.js';
 
 /** Where tokens go: a row of places among those that stay, and [batch, 1, 1] how many stay. */
@@ -94,13 +94,12 @@ export function packedTokens(
   const everywhere = `${layout.batch}·${longest}`;
   const gathered = reshape(g, matMul(g, shares, padded(g, from, seam.tokens.rows)), [everywhere, width]);
   const there = reshape(g, less(g, places, count), [everywhere]);
-  const masses = reshape(g, mass, [layout.batch, longest]);
   // The last token before or at a place: a place without one repeats the sample's last.
   const latest = sub(g, cumSum(g, cast(g, there, 'int64'), 0), 1);
   const packed: Packing = {
     places: reshape(g, nonZero(g, there, rows), [rows]),
-    rowsAt: reshapeTo(g, latest, shapeOf(g, masses), masses.shape),
-    mass: masses,
+    rowsAt: reshapeTo(g, latest, shapeOf(g, mass, 0, 2), [layout.batch, longest]),
+    mass: asRow(g, mass),
     count,
   };
   return {

@@ -27,7 +27,7 @@ export interface StageResult {
 
 /**
  * A stage that merges, drops or fuses tokens at run time: how many is up to the sample, and the whole of it is graph.
- * What is below its threshold ([batch, 1], one a matching) goes; −∞ keeps every token bit for bit; +∞ takes all that may go,
+ * What is below its threshold ([batch, 1] or [batch, 1, 1], one a matching) goes; −∞ keeps every token bit for bit; +∞ takes all that may go,
  * and `leastTokens` stay in any case. Every sample is decided on its own.
  * Throws INVALID_ARGUMENT when the rule does not suit the score or the thresholds are not one a matching.
  */
@@ -91,7 +91,7 @@ function mergePairs(
   };
 }
 
-/** [batch, 1] → [batch, 1, 1]. */
+/** To [batch, 1, 1]. */
 function row(g: GraphBuilder, threshold: Value): Value {
   return reshape(g, threshold, [threshold.shape[0]!, 1, 1]);
 }

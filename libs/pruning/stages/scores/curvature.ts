@@ -1,4 +1,4 @@
-import { add, clip, exp, matMul, split, sub } from '../../../onnx/ops/index.js';
+import { add, clip, exp, matMul, mul, split, sub } from '../../../onnx/ops/index.js';
 import { average, patchShares } from '../entering.js';
 import type { CurvatureScore } from '../parameters.js';
 import { predictionBound, probeLayer } from '../probe.js';
@@ -27,8 +27,13 @@ export const curvature: ScoreRule<CurvatureScore> = (g, entering, score, name) =
       [...probe.output].flatMap((weight) => [share * weight, (share / exponent) * weight]),
       [probe.output.length, 2],
     );
-  const mean = average(g, patchShares(g, entering, 'count'), hidden);
-  const logs = add(g, matMul(g, hidden, last(half)), matMul(g, mean, last(imageExponent / 2)));
+  const shares = patchShares(g, entering, 'count');
+  const own = matMul(g, hidden, last(half));
+  const ofImage =
+    half === 0
+      ? matMul(g, average(g, shares, hidden), last(imageExponent / 2))
+      : mul(g, average(g, shares, own), imageExponent / influenceExponent);
+  const logs = add(g, own, ofImage);
   const [scale, value] = split(g, exp(g, clip(g, logs, -predictionBound, predictionBound)), 2, [1, 1]);
   return {
     ...common,

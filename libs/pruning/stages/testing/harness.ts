@@ -50,7 +50,7 @@ export async function loadStage(
           packed: {
             places: g.input('places', 'int64', ['rows']),
             rowsAt: g.input('rows_at', 'int64', ['B', 'longest']),
-            mass: g.input('mass', 'float32', ['B', 'longest']),
+            mass: g.input('mass', 'float32', ['B', 1, 'longest']),
             count: g.input('count', 'float32', ['B', 1, 1]),
           },
         }
@@ -133,7 +133,7 @@ export function feedsOf(
   );
   feeds['places'] = integers([rows], places);
   feeds['rows_at'] = integers([samples.length, longest], rowsAt);
-  feeds['mass'] = float([samples.length, longest], mass);
+  feeds['mass'] = float([samples.length, 1, longest], mass);
   return feeds;
 }
 
@@ -147,11 +147,11 @@ function cut(
 ): SampleResult {
   const numbers = (name: string) => Array.from(answer[name]!.data as Float32Array | BigInt64Array, Number);
   const row = (name: string) => {
-    const size = answer[name]!.dims[1]!;
+    const size = answer[name]!.dims.at(-1)!;
     return numbers(name).slice(b * size, (b + 1) * size);
   };
   const [kept, summedCost] = [row('kept')[0]!, row('summed_cost')[0]!];
-  const longest = answer['out_mass']!.dims[1]!;
+  const longest = answer['out_mass']!.dims[2]!;
   const places = numbers('out_places');
   const all = numbers('out_x');
   const rowsAt = row('out_rows_at');
