@@ -13,7 +13,7 @@ import type { TensorValue } from '../runtime/tensor.js';
 import { architectures } from './architectures/index.js';
 import { openCheckpoint, type Checkpoint } from './checkpoint.js';
 import { buildClassifier, lowerings, type ClassifierOptions } from './classifier.js';
-import { readSafetensors, readTensor } from './safetensors.js';
+import { readSafetensors, readTensor, readTensorBytes, writeSafetensors } from './safetensors.js';
 import { writeRandomCheckpoint, type RandomShape } from './testing/random-checkpoint.js';
 import { padTokens, packTokens, type AtSeam, type Seam, type Tokens } from './tokens.js';
 
@@ -188,6 +188,40 @@ describe('golden checkpoints', () => {
       }
     });
   }
+});
+
+/** A copy of the small ViT without some of its tensors, its config changed. */
+async function copyWithout(name: string, dropped: RegExp, change: Record<string, unknown> = {}): Promise<Checkpoint> {
+  const source = checkpoints.get('ViTForImageClassification')!;
+  const copy = join(root, name);
+  await cp(source.directory, copy, { recursive: true });
+  const kept = [...source.tensors.values()].filter((tensor) => !dropped.test(tensor.name));
+  const tensors = kept.map((tensor) => ({ ...tensor, bytes: () => readTensorBytes(tensor) }));
+  await writeSafetensors(join(copy, 'model.safetensors'), tensors);
+  await writeFile(join(copy, 'config.json'), JSON.stringify({ ...source.config, ...change }));
+  return openCheckpoint(copy);
+}
+
+describe('biases', () => {
+  for (const part of ['attention.attention.key', 'attention.output.dense', 'intermediate.dense', 'output.dense']) {
+    test(`${part} without its bias is refused by name`, async () => {
+      const name = `vit.encoder.layer.1.${part}.bias`;
+      const checkpoint = await copyWithout(`no-${part}-bias`, new RegExp(`layer\\.1\\.${part}\\.bias`));
+      assert.throws(
+        () => buildClassifier(checkpoint, { lowering: 'fused' }),
+        new RegExp(`tensor ${name} is missing, expected \\[\\d+\\]`),
+      );
+    });
+  }
+
+  test('qkv_bias: false wants none of queries, keys and values, and uses none', async () => {
+    const checkpoint = await copyWithout('no-qkv', /\.(query|key|value)\.bias$/, { qkv_bias: false });
+    const feeds = { pixel_values: pixels(2, 16) };
+    const reference = await logitsOf(checkpoint, { lowering: 'canonical' }, feeds);
+    assertClose(await logitsOf(checkpoint, { lowering: 'fused' }, feeds), reference, 1e-4);
+    const left = await copyWithout('left-qkv', /^nothing$/, { qkv_bias: false });
+    assertClose(await logitsOf(left, { lowering: 'canonical' }, feeds), reference, 1e-6);
+  });
 });
 
 describe('bad checkpoints', () => {

@@ -55,7 +55,7 @@ export function visionTransformer(g: GraphBuilder, pixels: Value, inputs: Networ
     const before = joined(g, layers, tokens.rows, pending, named.norm(`${name}.layernorm_before`, hidden));
     tokens = { ...tokens, rows: before.sum };
     const project = (part: string, x: Value) =>
-      layers.linear(g, x, named.linear(`${name}.attention.attention.${part}`, width, hidden));
+      layers.linear(g, x, named.linear(`${name}.attention.attention.${part}`, width, hidden, spec.qkvBias));
     const normed: Tokens = { rows: before.normed, layout: tokens.layout };
     const keys = project('key', normed.rows);
     const values = project('value', normed.rows);
@@ -161,9 +161,9 @@ function binder(g: GraphBuilder, { spec, weights }: NetworkInputs) {
       beta: weights.bind(g, `${name}.bias`, [width]),
       epsilon: spec.epsilon,
     }),
-    linear: (name: string, outputs: number, inputs: number): Linear => ({
+    linear: (name: string, outputs: number, inputs: number, biased = true): Linear => ({
       weight: weights.bind(g, `${name}.weight`, [outputs, inputs]),
-      bias: weights.dims(`${name}.bias`) ? weights.bind(g, `${name}.bias`, [outputs]) : undefined,
+      bias: biased ? weights.bind(g, `${name}.bias`, [outputs]) : undefined,
     }),
   };
 }

@@ -68,6 +68,7 @@ export function specOf(shape: VitShape): ClassifierSpec {
     blocks: Array.from({ length: layers }, () => ({ heads, neurons: intermediate })),
     classes,
     epsilon,
+    qkvBias: true,
   };
 }
 

@@ -34,6 +34,8 @@ export interface ClassifierSpec {
   readonly blocks: readonly BlockShape[];
   readonly classes: number;
   readonly epsilon: number;
+  /** Whether queries, keys and values have biases; all other linear layers have them. */
+  readonly qkvBias: boolean;
 }
 
 const size = z.int().positive();
@@ -49,6 +51,7 @@ const configSchema = z.looseObject({
   image_size: extent.default(224),
   patch_size: extent.default(16),
   num_channels: size.default(3),
+  qkv_bias: z.boolean().default(true),
 });
 
 /** Reads a spec; throws INVALID_ARGUMENT naming the field of config.json or the tensor, and what was expected. */
@@ -102,6 +105,7 @@ export function readSpec(checkpoint: Checkpoint, family: VisionFamily, weights: 
     blocks,
     classes,
     epsilon: config.layer_norm_eps,
+    qkvBias: config.qkv_bias,
   };
 }
 
