@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { createHash } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import type { Checkpoint } from '../models/checkpoint.js';
 import { specOf } from '../models/classifier.js';
 import { readSafetensors, readTensor, writeSafetensors } from '../models/safetensors.js';
@@ -77,11 +77,7 @@ export function digestArrays(arrays: PredictorArrays): string | null {
 /** Reads the arrays of a version back. */
 export async function readPredictors(directory: string): Promise<PredictorArrays> {
   const file = join(directory, PREDICTORS_FILE);
-  const present = await readFile(file).then(
-    () => true,
-    () => false,
-  );
-  if (!present) return new Map();
+  if (!(await readdir(directory)).includes(PREDICTORS_FILE)) return new Map();
   const { tensors } = await readSafetensors(file);
   const arrays = new Map<string, Float32Array>();
   for (const [name, location] of tensors) arrays.set(name, await readTensor(location));

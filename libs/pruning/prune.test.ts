@@ -3,8 +3,10 @@ import { cp, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promi
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
+import { existsSync } from 'node:fs';
 import type { HeartwoodError } from '../errors/error.js';
 import { openCheckpoint } from '../models/checkpoint.js';
+import { readSafetensors, readTensorBytes, writeSafetensors } from '../models/safetensors.js';
 import { createRuntime } from '../runtime/runtime.js';
 import type { TensorValue } from '../runtime/tensor.js';
 import { openRepository } from '../store/repository.js';
@@ -141,6 +143,16 @@ describe('a pruning job', () => {
     });
   }
 
+  test('a budget in rise of the cross-entropy, and a budget beyond the table', async () => {
+    const { lossBudget: _, ...rest } = request('currencies');
+    const rise = await prune({ ...rest, loss: 'cross-entropy', flopsSaved: 0.1 }, memoryContext(runtime, work));
+    const { certificate } = rise.manifest.plan as Plan;
+    assert.equal(certificate.measured, certificate.crossEntropyRise);
+    assert.ok(rise.manifest.budget!.default > 0);
+    const { manifest } = await prune({ ...rest, lossBudget: 100 }, memoryContext(runtime, work));
+    assert.ok(manifest.deltaLoss!.predicted < 5, `${manifest.deltaLoss!.predicted}`);
+  });
+
   test('a publication that is there already is not made twice', async () => {
     const wish = request('once', { publication: 'job-1' });
     const first = await prune(wish, memoryContext(runtime, work));
@@ -171,7 +183,7 @@ describe('what cannot be done is said', () => {
   };
 
   test('too few samples', () =>
-    refused({ samples: 40 }, 'FAILED_PRECONDITION', /10 samples are left to certify.* expected 20/));
+    refused({ samples: 40 }, 'INVALID_ARGUMENT', /data\.safetensors: 40 samples, expected 80 or more/));
   test('more FLOPs than can be saved', () =>
     refused(
       { flopsSaved: 0.97 },
@@ -179,6 +191,27 @@ describe('what cannot be done is said', () => {
       /share of 0\.97 .* cannot be saved; the most that can is 0\.\d+/,
       ['lossBudget'],
     ));
+  test('a budget that saves nothing', () =>
+    refused(
+      { lossBudget: 0 },
+      'FAILED_PRECONDITION',
+      /budget of 0 nats saves nothing: .* FLOPs .* expected a greater one/,
+    ));
+  test('labels that are not there', async () => {
+    const unlabelled = join(root, 'unlabelled.safetensors');
+    const tensors = (await readSafetensors(model.data)).tensors;
+    const pixels = tensors.get('pixel_values')!;
+    const bytes = () => readTensorBytes(pixels);
+    await writeSafetensors(unlabelled, [{ name: 'pixel_values', type: 'float32', shape: pixels.shape, bytes }]);
+    for (const more of [{ policy: 'heart' }, { loss: 'cross-entropy' }] as const) {
+      await refused(
+        { ...more, data: unlabelled, repository: join(root, 'unlabelled') },
+        'INVALID_ARGUMENT',
+        /unlabelled\.safetensors: .* needs labels/,
+      );
+    }
+    assert.ok(!existsSync(join(root, 'unlabelled', 'small')), 'nothing is published before that');
+  });
   test('both targets', () => refused({ flopsSaved: 0.5 }, 'INVALID_ARGUMENT', /exactly one/));
   test('unknown units', () => refused({ units: ['channels'] }, 'INVALID_ARGUMENT', /units: channels, expected/));
   test('unknown policy', () =>

@@ -35,8 +35,6 @@ export async function prune(request: PruneRequest, context: PruneContext): Promi
     blocks: units.includes('tokens') ? stageBlocks(specOf(job.checkpoint).blocks.length) : [],
     seed: request.seed,
   };
-  if (policy.needsLabels && inputs.blocks.length > 0) requireLabels(job.data.dataset, request.data, `policy ${name}`);
-  if (request.loss === 'cross-entropy') requireLabels(job.data.dataset, request.data, 'loss cross-entropy');
 
   const targets = await context.checkpoint('score', async () => {
     if (inputs.blocks.length === 0) return null;
@@ -78,15 +76,21 @@ function checkRequest({ units, lossBudget, flopsSaved, policy }: PruneRequest): 
 
 /** Imports the baseline and opens the data; what was imported must not have changed since the job began. */
 async function openJob(request: PruneRequest, context: PruneContext): Promise<Job> {
+  // What cannot be done is said before anything is published.
+  const original = await openCheckpoint(request.modelDirectory);
+  specOf(original);
+  const data = await openCalibration(original, request);
+  const { policy, loss, units } = request;
+  if (policies[policy].needsLabels && units.includes('tokens')) {
+    requireLabels(data.dataset, request.data, `policy ${policy}`);
+  }
+  if (loss === 'cross-entropy') requireLabels(data.dataset, request.data, 'loss cross-entropy');
   const imported = await context.checkpoint('import', async () => {
     const { published } = await importBaseline(request, context);
     const { checkpointDigest, flops } = published.manifest;
-    const checkpoint = await openCheckpoint(request.modelDirectory);
-    const { dataset } = await openCalibration(checkpoint, request);
-    return { checkpoint: checkpointDigest, data: dataset.digest, dense: flops.dense };
+    return { checkpoint: checkpointDigest, data: data.dataset.digest, dense: flops.dense };
   });
-  const checkpoint = await asFloat32(await openCheckpoint(request.modelDirectory), context.workDirectory);
-  const data = await openCalibration(checkpoint, request);
+  const checkpoint = await asFloat32(original, context.workDirectory);
   const changed = (what: string) =>
     new HeartwoodError('FAILED_PRECONDITION', `${what}: changed since this job began, expected a new job`);
   if (checkpoint.digest !== imported.checkpoint) throw changed(request.modelDirectory);

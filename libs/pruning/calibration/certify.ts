@@ -4,7 +4,7 @@ import type { PreparedSamples } from '../measure/prepared.js';
 import type { Certificate } from '../plan.js';
 import { flopsAt } from '../../store/segments.js';
 import { interpolate, type BudgetTable } from '../stages/budget.js';
-import { leastSamples, samplesNeeded, upperBound, upperBoundSigned } from '../statistics/bound.js';
+import { samplesNeeded, upperBound, upperBoundSigned } from '../statistics/bound.js';
 import { rankCorrelation } from '../statistics/rank-correlation.js';
 import type { OpenNetwork } from './network.js';
 
@@ -36,12 +36,6 @@ export async function attempt(
   thresholds: readonly number[],
   options: CertifyOptions,
 ): Promise<Attempt> {
-  if (samples.size < leastSamples) {
-    throw new HeartwoodError(
-      'FAILED_PRECONDITION',
-      `${samples.size} samples are left to certify a budget, expected ${leastSamples} or more (a quarter of the calibration data)`,
-    );
-  }
   const measures = await network.measure(samples, thresholds);
   const loss = lossOf(measures, options.loss);
   const bounding = options.loss === 'kl' ? upperBound : upperBoundSigned;
@@ -85,7 +79,7 @@ const ladders = {
 /**
  * Finds the greatest share of the budget whose measured bound is within it, by fixed-sequence testing: from the smallest share up, until
  * the first that fails; so the whole search errs no more often than one test does (Maurer, Hothorn & Lehmacher 1995). Throws
- * FAILED_PRECONDITION with the best budget that can be met, or with the number of samples that are needed to certify anything.
+ * FAILED_PRECONDITION with the best budget that can be met, and the number of samples that would certify it.
  */
 export async function certifyBudget(
   network: OpenNetwork,
@@ -107,7 +101,7 @@ export async function certifyBudget(
     }
     passed = tried;
     // Beyond the last row of the table a greater budget changes nothing.
-    if (budget === 0) break;
+    if (asked >= (table.rows.at(-1)?.kl ?? Infinity) || budget === 0) break;
   }
   if (passed) return passed;
   throw refusal(failed!, budget, options);
@@ -133,8 +127,8 @@ function refusal({ loss, certificate }: Attempt, budget: number, options: Certif
     options.loss === 'kl' && measured < budget ? samplesNeeded(loss, budget, options.confidence) : undefined;
   return new HeartwoodError(
     'FAILED_PRECONDITION',
-    `a loss budget of ${budget} nats cannot be certified: the least that was tried is bounded by ${bound.toPrecision(3)} nats` +
-      ` (measured ${measured.toPrecision(3)} on ${certificate.samples} samples); the best budget that can be met is ${bound.toPrecision(3)}` +
-      (needed === undefined ? '' : `, or give ${needed} samples to certify`),
+    `a loss budget of ${budget} nats cannot be certified: the least that was tried has a mean of ${measured.toPrecision(3)} nats on ` +
+      `${certificate.samples} samples, with the bound ${bound.toPrecision(3)}: the best budget that can be met is about that` +
+      (needed === undefined ? '' : `, or give ${4 * needed} calibration samples (a quarter of them certifies)`),
   );
 }

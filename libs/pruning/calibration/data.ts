@@ -2,8 +2,9 @@ import { splitIndices, type Parts } from '../../data/batch.js';
 import type { Dataset } from '../../data/dataset.js';
 import { openDataset } from '../../data/open.js';
 import { permutation, randomFor } from '../../data/random.js';
-import { HeartwoodError, invalid } from '../../errors/error.js';
+import { invalid } from '../../errors/error.js';
 import type { Checkpoint } from '../../models/checkpoint.js';
+import { leastSamples } from '../statistics/bound.js';
 
 /** Calibration data, split once by seed: to fit scores and predictors, to search thresholds, to certify the plan. */
 export interface CalibrationData {
@@ -25,6 +26,12 @@ export async function openCalibration(
   const dataset = await openDataset(request.data, checkpoint.preprocessing, classes.length > 0 ? { classes } : {});
   if (dataset.size === 0) throw invalid(`${request.data}: no samples, expected calibration data`);
   const used = Math.min(dataset.size, request.samples ?? defaultSamples);
+  const least = Math.ceil(leastSamples / fractions.certify);
+  if (used < least) {
+    throw invalid(
+      `${request.data}: ${used} samples, expected ${least} or more: a quarter of them certifies, and fewer say nothing of a tail`,
+    );
+  }
   const order = permutation(dataset.size, randomFor(request.seed, dataset.size)).slice(0, used);
   const places = splitIndices(used, request.seed, fractions);
   const pick = (part: readonly number[]) => part.map((at) => order[at]!);
@@ -34,9 +41,9 @@ export async function openCalibration(
   };
 }
 
-/** Throws FAILED_PRECONDITION unless a policy that learns from labels has them. */
+/** Throws INVALID_ARGUMENT unless a policy that learns from labels has them. */
 export function requireLabels(dataset: Dataset, data: string, what: string): void {
   if (!dataset.labelled) {
-    throw new HeartwoodError('FAILED_PRECONDITION', `${data}: ${what} needs labels, expected data that have them`);
+    throw invalid(`${data}: ${what} needs labels, expected data that have them`);
   }
 }

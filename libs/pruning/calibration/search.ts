@@ -11,7 +11,7 @@ import { HeartwoodError } from '../../errors/error.js';
 import { budgetFor, interpolate, type BudgetTable } from '../stages/budget.js';
 import type { StageParameters } from '../stages/parameters.js';
 import { budgetTable } from '../statistics/thresholds.js';
-import { attempt, certifyBudget, certifyFixed, type Attempt, type CertifyOptions } from './certify.js';
+import { attempt, certifyBudget, certifyFixed, rounding, type Attempt, type CertifyOptions } from './certify.js';
 import { openNetwork, type OpenNetwork } from './network.js';
 import { gridOf, measureRows, type MeasuredRow } from './table.js';
 
@@ -55,7 +55,7 @@ export async function certifyPlan(
   job: Job,
   stages: readonly StageParameters[],
   removed: FixedPlan | null,
-  { table }: SearchResult,
+  { rows, table }: SearchResult,
 ): Promise<CertifiedPlan> {
   const { lossBudget, flopsSaved, loss, confidence, seed } = job.request;
   return withNetwork(job, stages, removed, 'certify', async (network, samples) => {
@@ -65,6 +65,7 @@ export async function certifyPlan(
     const { segments } = network;
     if (!table) {
       const only = await certifyBudgetWithout(network, samples, lossBudget, options, removed);
+      if (only.flops >= job.dense) throw nothingSaved(job, only.flops);
       return { table: null, segments, certificate: only };
     }
     let passed: Attempt;
@@ -76,15 +77,40 @@ export async function certifyPlan(
       const asked = budgetOfSaving(table, flopsSaved!);
       passed = await attempt(network, samples, asked, interpolate(table, asked), options);
       // What may be promised is the bound.
-      budget = Math.max(passed.certificate.bound, Number.MIN_VALUE);
+      budget = Math.max(passed.certificate.bound, rounding);
     }
+    if (passed.certificate.flops >= job.dense) throw nothingSaved(job, passed.certificate.flops);
     const scale = budget > 0 ? passed.asked / budget : 1;
     return {
       table: { ...table, scale },
       segments,
-      certificate: { ...passed.certificate, budget, predicted: passed.asked },
+      certificate: { ...passed.certificate, budget, predicted: predictedAt(rows, passed.asked, loss) },
     };
   });
+}
+
+/** A plan that saves nothing is no plan: its stages cost more than they save. */
+function nothingSaved({ request, dense }: Job, flops: number): HeartwoodError {
+  const what =
+    request.lossBudget === undefined
+      ? `a share of ${request.flopsSaved}`
+      : `a loss budget of ${request.lossBudget} nats`;
+  return new HeartwoodError(
+    'FAILED_PRECONDITION',
+    `${what} saves nothing: the pruned model would take ${Math.round(flops)} FLOPs a sample, the unpruned one takes ${dense}; expected a greater one`,
+  );
+}
+
+/** What the searched samples foretell at a budget of the table, in the currency of the loss: linear between rows, the ends clamped. */
+function predictedAt(rows: readonly MeasuredRow[], asked: number, loss: CertifyOptions['loss']): number {
+  const sorted = [...rows].sort((a, b) => a.kl - b.kl);
+  const valueOf = (row: MeasuredRow) => (loss === 'kl' ? row.kl : (row.crossEntropyRise ?? 0));
+  const next = sorted.findIndex(({ kl }) => kl >= asked);
+  if (next < 0) return valueOf(sorted.at(-1)!);
+  const [kl, value] = next === 0 ? [0, 0] : [sorted[next - 1]!.kl, valueOf(sorted[next - 1]!)];
+  const above = sorted[next]!;
+  const share = above.kl > kl ? (asked - kl) / (above.kl - kl) : 1;
+  return value + share * (valueOf(above) - value);
 }
 
 /** The table's budget that saves a share of the FLOPs. Throws FAILED_PRECONDITION with the greatest share that can be saved. */
@@ -107,12 +133,12 @@ async function certifyBudgetWithout(
   options: CertifyOptions,
   removed: FixedPlan | null,
 ): Promise<Certificate> {
-  const predicted = removed?.measured ?? 0;
+  const predicted = removed?.predicted ?? 0;
   const passed =
     lossBudget === undefined
       ? await attempt(network, samples, predicted, [], options)
       : await certifyFixed(network, samples, predicted, lossBudget, options);
-  return { ...passed.certificate, budget: lossBudget ?? passed.certificate.bound, predicted };
+  return { ...passed.certificate, budget: lossBudget ?? Math.max(passed.certificate.bound, 0), predicted };
 }
 
 /** Opens the network and one part of the data, hands them to the work, and frees them. */

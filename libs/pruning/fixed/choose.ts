@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { HeartwoodError } from '../../errors/error.js';
 import { curvatureFactors } from '../../curvature/factors.js';
 import { specOf } from '../../models/classifier.js';
@@ -17,6 +18,7 @@ import { nothingRemoved, type RemovedUnits } from './remove.js';
 
 /** Savings, as shares of the dense FLOPs, at which the order of removal is measured. */
 const levels = [0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8];
+const stepsAtOnce = 16;
 /** Of a budget that nothing can be adjusted to afterwards, this much is planned for. */
 const caution = 0.6;
 /** Beside tokens, this much at most: the rest is what thresholds can still be adjusted by when the plan is certified. */
@@ -87,19 +89,26 @@ async function measureOrder(
   const prefixes: MeasuredPrefix[] = [];
   const steps: RemovalStep[] = [];
   const network = await openGatedNetwork(job);
+  const measure = async ({ predicted, saved }: RemovalStep) => {
+    const units = removed(steps);
+    const measured = await network.measure(samples, units);
+    prefixes.push({ removed: units, predicted, saved: saved / dense, measured });
+    context.progress({ stage: 'plan', done: prefixes.length, total: levels.length, unit: 'plans' });
+    return measured;
+  };
   try {
     for (const step of order) {
+      // Thousands of steps in a row would keep the process from its signals, streams and leases.
+      if (steps.length % stepsAtOnce === 0) await setImmediate();
+      context.signal.throwIfAborted();
       steps.push(step);
       const saved = step.saved / dense;
-      const last = saved >= flopsSaved;
-      if (saved < levels[prefixes.length]! && !last) continue;
-      context.signal.throwIfAborted();
-      const units = removed(steps);
-      const measured = await network.measure(samples, units);
-      prefixes.push({ removed: units, predicted: step.predicted, saved, measured });
-      context.progress({ stage: 'plan', done: prefixes.length, total: levels.length, unit: 'plans' });
-      if (last || measured > lossBudget || prefixes.length === levels.length) break;
+      const target = saved >= flopsSaved;
+      if (saved < (levels[prefixes.length] ?? Infinity) && !target) continue;
+      if ((await measure(step)) > lossBudget || target) return prefixes;
     }
+    const last = steps.at(-1);
+    if (last && last.saved / dense > (prefixes.at(-1)?.saved ?? 0)) await measure(last);
     return prefixes;
   } finally {
     await network.dispose();

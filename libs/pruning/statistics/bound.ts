@@ -60,6 +60,7 @@ export function upperBound(values: ArrayLike<number>, confidence: number, seed: 
  * @throws HeartwoodError INVALID_ARGUMENT when there are too few, or one is not finite
  */
 export function upperBoundSigned(values: ArrayLike<number>, confidence: number, seed: number): Bound {
+  if (!(confidence > 0.5 && confidence < 1)) throw invalid(`confidence is ${confidence}, expected between 0.5 and 1`);
   const n = values.length;
   if (n < leastSamples) throw invalid(`${n} values are too few for a bound, expected at least ${leastSamples}`);
   const list = Float64Array.from(values);

@@ -1,15 +1,16 @@
 import { createHash } from 'node:crypto';
-import { rm } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { Command, Option } from 'commander';
 import { invalid } from '../../../libs/errors/error.js';
+import { openCheckpoint } from '../../../libs/models/checkpoint.js';
+import { openCalibration } from '../../../libs/pruning/calibration/data.js';
 import { prune } from '../../../libs/pruning/prune.js';
 import { createRuntime } from '../../../libs/runtime/runtime.js';
-import { FileCheckpoints } from '../../../libs/store/jobs/checkpoints.js';
 import { openRepository } from '../../../libs/store/repository.js';
 import { checkRequest, LOSSES, POLICIES, UNITS } from '../../pruner/prune-request.js';
 import { dataHelp, examples, integer, jsonOption, number, wordsOf } from '../arguments.js';
 import type { Context } from '../context.js';
+import { withLocalJob } from '../local-job.js';
 import { emit, flopsText, percent, short, textTable } from '../output.js';
 import { createProgress } from '../progress.js';
 
@@ -79,31 +80,21 @@ async function run(options: Options, context: Context): Promise<void> {
     confidence: options.confidence,
   });
   const { directory } = await openRepository(options.repository, { create: true });
-  // The same command again goes on where it was stopped: its stages are kept under the digest of what was asked.
-  const job = createHash('sha256').update(JSON.stringify(wish)).digest('hex').slice(0, 16);
-  const jobs = join(directory, '.jobs');
-  const checkpoints = new FileCheckpoints(jobs);
+  const checkpoint = await openCheckpoint(wish.modelDirectory);
+  const { dataset } = await openCalibration(checkpoint, wish);
+  // The same command again, on the same checkpoint and data, goes on where it was stopped.
+  const asked = JSON.stringify([wish, checkpoint.digest, dataset.digest]);
+  const key = createHash('sha256').update(asked).digest('hex').slice(0, 16);
   const progress = createProgress(context);
   const runtime = createRuntime();
   try {
-    const result = await prune(
-      { ...wish, repository: directory },
-      {
-        runtime,
-        signal: context.signal,
-        workDirectory: join(jobs, job, 'work'),
-        progress: progress.report.bind(progress),
-        async checkpoint<T>(stage: string, compute: () => Promise<T>): Promise<T> {
-          const known = await checkpoints.read(job, stage);
-          if (known) return known.value as T;
-          const value = await compute();
-          await checkpoints.write(job, stage, value);
-          return value;
-        },
-      },
+    const result = await withLocalJob(directory, key, ({ publication, ...job }) =>
+      prune(
+        { ...wish, repository: directory, publication },
+        { ...job, runtime, signal: context.signal, progress: progress.report.bind(progress) },
+      ),
     );
     progress.stop();
-    await rm(join(jobs, job), { recursive: true, force: true });
     const { manifest, version } = result;
     const { flops, deltaLoss, accuracy } = manifest;
     const rows = [
