@@ -1,10 +1,21 @@
 /** Encoded images in and out: decoding by libvips (through `sharp`) under a limit of pixels, encoding as PNG. */
-import sharp from 'sharp';
-import { invalid, messageOf } from '../errors/error.js';
+import sharp, { type Sharp } from 'sharp';
+import { type HeartwoodError, invalid, messageOf } from '../errors/error.js';
 import type { RawImage } from './resize.js';
 
 /** Images of more pixels are refused before they are decoded, against decompression bombs. */
 export const pixelLimit = 50_000_000;
+
+/** By the bytes that a file begins with. Nothing else reaches libvips, which would also render SVG, decode GIF and more. */
+const formats: readonly ((bytes: Uint8Array) => boolean)[] = [
+  (jpeg) => startsWith(jpeg, [0xff, 0xd8, 0xff]),
+  (png) => startsWith(png, [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]),
+  (webp) => startsWith(webp, [0x52, 0x49, 0x46, 0x46]) && startsWith(webp.subarray(8), [0x57, 0x45, 0x42, 0x50]),
+];
+
+function startsWith(bytes: Uint8Array, magic: readonly number[]): boolean {
+  return magic.every((value, at) => bytes[at] === value);
+}
 
 // Every image is read once: libvips' cache of recent operations would only hold memory.
 sharp.cache(false);
@@ -16,8 +27,7 @@ sharp.cache(false);
  */
 export async function decodeImage(bytes: Uint8Array, channels: 1 | 3, name: string): Promise<RawImage> {
   try {
-    const image = sharp(bytes, { limitInputPixels: pixelLimit, failOn: 'error', ignoreIcc: true });
-    const { data, info } = await image
+    const { data, info } = await open(bytes)
       .autoOrient()
       .toColourspace('srgb')
       .removeAlpha()
@@ -30,12 +40,34 @@ export async function decodeImage(bytes: Uint8Array, channels: 1 | 3, name: stri
     };
     return info.channels === channels ? { ...raw, channels } : convert({ ...raw, channels: info.channels }, channels);
   } catch (error) {
-    throw invalid(
-      `${name} is not an image that can be decoded (JPEG, PNG or WebP of at most ${pixelLimit / 1e6} megapixels): ` +
-        messageOf(error).replaceAll(/\s+/g, ' '),
-      error,
-    );
+    throw undecodable(name, error);
   }
+}
+
+/** Pixels of an encoded image, from its header alone. Throws as {@link decodeImage}. */
+export async function countPixels(bytes: Uint8Array, name: string): Promise<number> {
+  try {
+    const { width, height } = await open(bytes).metadata();
+    return width * height;
+  } catch (error) {
+    throw undecodable(name, error);
+  }
+}
+
+function open(bytes: Uint8Array): Sharp {
+  if (!formats.some((matches) => matches(bytes))) throw new Error('it is in none of these formats');
+  return sharp(bytes, { limitInputPixels: pixelLimit, failOn: 'error', ignoreIcc: true });
+}
+
+function undecodable(name: string, error: unknown): HeartwoodError {
+  // libvips says the same once for every attempt to go on.
+  const lines = messageOf(error).split('\n');
+  const said = new Set(lines.map((line) => line.trim().replaceAll(/\s+/g, ' ')).filter((line) => line !== ''));
+  return invalid(
+    `${name} is not an image that can be decoded (JPEG, PNG or WebP of at most ${pixelLimit / 1e6} megapixels): ` +
+      [...said].join('; '),
+    error,
+  );
 }
 
 /** Grey to RGB by repetition, RGB to grey by ITU-R 601-2 luma in Pillow's fixed point. */

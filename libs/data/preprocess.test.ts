@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import sharp from 'sharp';
 import type { ImagePreprocessing } from '../models/preprocessing.js';
+import { countPixels } from './image.js';
 import { preprocessImage, preprocessPixels } from './preprocess.js';
 import { resizeImage } from './resize.js';
 
@@ -102,8 +103,29 @@ test('broken and truncated images are refused by name, in one line', async () =>
     await assert.rejects(preprocessImage(bytes, square, 'dog.jpg'), (error: Error) => {
       assert.equal((error as { code?: string }).code, 'INVALID_ARGUMENT');
       assert.match(error.message, /^dog\.jpg is not an image that can be decoded[^\n]*$/);
+      const [, reason = ''] = error.message.split('megapixels): ');
+      const parts = reason.split(/(?=VipsJpeg)|; /).map((part) => part.replace(/;?\s*$/, ''));
+      assert.deepEqual(parts, [...new Set(parts)], 'says each thing once');
       return true;
     });
+  }
+});
+
+test('other formats that libvips reads are refused before it sees them', async () => {
+  const rendered =
+    '<svg xmlns="http://www.w3.org/2000/svg" width="64" height="64"><rect width="64" height="64" fill="red"/></svg>';
+  const pixels = sharp({ create: { width: 8, height: 8, channels: 3, background: 'red' } });
+  const others = [Buffer.from(rendered), await pixels.clone().gif().toBuffer(), await pixels.clone().tiff().toBuffer()];
+  for (const bytes of others) {
+    await assert.rejects(preprocessImage(bytes, square, 'x'), {
+      code: 'INVALID_ARGUMENT',
+      message: /^x is not an image.*\(JPEG, PNG or WebP.*none of these formats$/,
+    });
+  }
+  for (const format of ['jpeg', 'png', 'webp'] as const) {
+    const bytes = await pixels.clone().toFormat(format).toBuffer();
+    assert.equal((await preprocessImage(bytes, square)).length, 3 * 64);
+    assert.equal(await countPixels(bytes, 'x'), 64);
   }
 });
 

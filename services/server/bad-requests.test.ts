@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { Status } from 'nice-grpc';
+import sharp from 'sharp';
 import type { DeepPartial, ModelInferRequest } from '../../proto/gen/open_inference_grpc.js';
 import { joinBytes } from './tensor-codec.js';
 import { liveServer, type LiveServer, pixels, rawRequest, refused } from './testing/live-server.js';
@@ -100,6 +101,17 @@ test('bad requests: a code and a line that names the field', async () => {
     { inputs: [input, ...image(bytes).inputs], rawInputContents: [bytes, joinBytes([bytes])] },
     /expected one of them, not both/,
   );
+
+  const flat = { create: { width: 6000, height: 5000, channels: 3, background: 'red' } } as const;
+  const large = await sharp(flat).png().toBuffer();
+  await bad(
+    {
+      inputs: [{ name: 'image', datatype: 'BYTES', shape: [7n, 1n] }],
+      rawInputContents: [joinBytes(Array.from({ length: 7 }, () => large))],
+    },
+    /input image: 210\.0 megapixels over the 7 images of the request, expected at most 200/,
+  );
+  await bad(image(Buffer.from('<svg xmlns="http://www.w3.org/2000/svg"/>')), /image 0 of the request is not an image/);
 
   // Nothing of that has harmed the server.
   const { outputs } = await live.client.infer({ model: 'net', version: 1, pixels: pixels(1) });

@@ -1,3 +1,4 @@
+import { countPixels } from '../../libs/data/image.js';
 import { invalid } from '../../libs/errors/error.js';
 import type { ImagePreprocessing } from '../../libs/models/preprocessing.js';
 import type { TensorValue } from '../../libs/runtime/tensor.js';
@@ -5,6 +6,9 @@ import type { ModelInferRequest } from '../../proto/gen/open_inference_grpc.js';
 import { type BudgetPolicy, budgetParameter, budgetTensor } from './budget.js';
 import { BUDGET, IMAGE, PIXELS, type ServedVersion } from './served-version.js';
 import { decodeInput, toTensorValue, type WireTensor } from './tensor-codec.js';
+
+/** Encoded images of one request may have as many pixels in all; each may have as many as libs/data decodes. */
+export const requestPixelLimit = 200_000_000;
 
 /** What a request comes to for the session. */
 export interface Feeds {
@@ -124,6 +128,7 @@ async function pixelsOf(
   const size = channels * height * width;
   const pixels = new Float32Array(batch * size);
   const encoded = data as readonly Uint8Array[];
+  await checkPixels(encoded);
   await Promise.all(
     encoded.map(async (bytes, index) => {
       const image = await preprocess(bytes, manifest.preprocessing, `image ${index} of the request`, signal);
@@ -134,4 +139,16 @@ async function pixelsOf(
     }),
   );
   return { type: 'float32', dims: [batch, channels, height, width], data: pixels };
+}
+
+/** Reads the headers alone, so that a request that asks for too much costs next to nothing. */
+async function checkPixels(encoded: readonly Uint8Array[]): Promise<void> {
+  let total = 0;
+  for (const [index, bytes] of encoded.entries()) total += await countPixels(bytes, `image ${index} of the request`);
+  if (total > requestPixelLimit) {
+    throw invalid(
+      `input ${IMAGE}: ${(total / 1e6).toFixed(1)} megapixels over the ${encoded.length} images of the request, ` +
+        `expected at most ${requestPixelLimit / 1e6}`,
+    );
+  }
 }
