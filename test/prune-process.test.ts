@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { watch } from 'node:fs';
+import { existsSync, watch } from 'node:fs';
 import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -74,7 +74,7 @@ test('prune, killed with SIGKILL again and again, ends in the plan of a run that
     assert.ok(kills >= 1, 'a kill came in time');
     assert.deepEqual(resumed.manifest.plan, whole.manifest.plan);
     assert.deepEqual(resumed.manifest.files, whole.manifest.files);
-    assert.deepEqual(await readdir(jobs), [], 'nothing of the job is left');
+    assert.ok(!existsSync(jobs), 'nothing of the job is left');
     break;
   }
 });
