@@ -42,7 +42,7 @@ const bars: Bar[] = [];
 try {
   const { model, data, 'test-data': testData } = options;
   for (const subject of await subjectsOf({ model, data, testData }, folder)) {
-    const count = subject === demoSubject ? manySeeds : fewSeeds;
+    const count = subject.model === demoSubject.model ? manySeeds : fewSeeds;
     const seeds = Array.from({ length: count }, (_, seed) => seed);
     const samples = options.samples === undefined ? {} : { samples: Number(options.samples) };
     const opened = await openSubject(subject, { seeds, tests, ...samples }, context);

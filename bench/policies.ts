@@ -76,12 +76,19 @@ function print(found: readonly PolicyRow[]): void {
       ` (dense ${percent(first.denseAccuracy)}), ${first.tests} test samples`,
   );
   const head = ['policy', ...shares.flatMap((share) => [`KL at −${100 * share} %`, 'acc'])];
-  const table = new Table({ head, colAligns: head.map((_, at) => (at === 0 ? 'left' : 'right')) });
+  const table = new Table({
+    head,
+    colAligns: head.map((_, at) => (at === 0 ? 'left' : 'right')),
+    style: { head: [], border: [], compact: true },
+  });
   for (const policy of new Set(found.map((row) => row.policy))) {
     const cells = shares.flatMap((share) => {
       const row = found.find((one) => one.policy === policy && one.share === share);
       if (!row) return ['beyond it', ''];
-      return [`${digits(1e3 * row.kl)} ± ${digits(1e3 * row.klSpread)}`, percent(row.accuracy)];
+      return [
+        `${digits(1e3 * row.kl)} ± ${row.klSpread < 1e-9 ? 0 : digits(1e3 * row.klSpread)}`,
+        percent(row.accuracy),
+      ];
     });
     table.push([policy, ...cells]);
   }

@@ -41,8 +41,8 @@ export async function subjectsOf(options: SubjectOptions, folder: string): Promi
   const { model, data, testData } = options;
   if (model !== undefined) {
     if (data === undefined) throw new HeartwoodError('INVALID_ARGUMENT', '--data: missing, expected with --model');
-    const given = { name: basename(resolve(model)), model: resolve(model) };
-    return [demoSubject, { ...given, ...(await partsOf(data, testData, folder)) }];
+    const given = { name: basename(resolve(model)), model: resolve(model), ...(await partsOf(data, testData, folder)) };
+    return given.model === demoSubject.model ? [given] : [demoSubject, given];
   }
   if (!existsSync(cifarModel) || !existsSync(cifarArchive)) {
     console.error('skipped: vit-cifar10 (../shared/models/vit-cifar10 and ../shared/data/cifar10-jpeg are not there)');
