@@ -231,6 +231,10 @@ describe('bad checkpoints', () => {
     ['other activation', (c) => (c['hidden_act'] = 'quick_gelu'), /config\.json: hidden_act: quick_gelu, expected gelu/],
     ['patch that does not fit', (c) => (c['patch_size'] = 5), /patch_size: 5×5 does not divide the image of 16×16/],
     ['a layer too many', (c) => (c['num_hidden_layers'] = 4), /tensor vit\.encoder\.layer\.3\.\S+ is missing, expected \[\d+/],
+    ['very many layers', (c) => (c['num_hidden_layers'] = 1e6), /num_hidden_layers: 1000000, but the weights have 3 layers: tensor vit\.encoder\.layer\.3\.layernorm_before\.weight is missing, expected \[24\]/],
+    ['a billion layers', (c) => (c['num_hidden_layers'] = 1e9), /config\.json: num_hidden_layers: .*<=1048576/],
+    ['a layer too few', (c) => (c['num_hidden_layers'] = 2), /num_hidden_layers: 2, but the weights have 3 layers, expected all/],
+    ['an image without end', (c) => (c['image_size'] = 1e9), /config\.json: image_size: .*<=16384/],
     ['another width', (c) => (c['hidden_size'] = 12), /model\.safetensors: tensor \S+ has the shape \[.*\], expected \[/],
     ['no number', (c) => (c['num_attention_heads'] = 'many'), /config\.json: num_attention_heads: .*expected number/],
   ];

@@ -28,7 +28,7 @@ const schema = z.object({
   /** Milliseconds between two looks for jobs of other processes. */
   pollMs: z.int().min(10).default(1000),
   /** How often in a row workers may die in the same stage of a job before it fails. */
-  maxDeaths: atLeastOne.default(10),
+  maxDeaths: atLeastOne.default(3),
   /** Bytes of the largest gRPC message. */
   maxMessageBytes: atLeastOne.default(64 * 1024 * 1024),
   /** Milliseconds that calls under way get at a stop. */

@@ -38,8 +38,10 @@ export interface ClassifierSpec {
   readonly qkvBias: boolean;
 }
 
-const size = z.int().positive();
-const extent = z.union([size, z.tuple([size, size])], { error: 'expected a positive whole number, or two' });
+// Far above any model that fits a machine, and low enough that nothing overflows before the weights' shapes are compared.
+const size = z.int().positive().max(1_048_576);
+const side = z.int().positive().max(16_384);
+const extent = z.union([side, z.tuple([side, side])], { error: 'expected a whole number from 1 to 16384, or two' });
 // The defaults are those of transformers' ViTConfig and DeiTConfig.
 const configSchema = z.looseObject({
   hidden_size: size.default(768),
@@ -74,6 +76,7 @@ export function readSpec(checkpoint: Checkpoint, family: VisionFamily, weights: 
   if (config.hidden_size % config.num_attention_heads) {
     throw invalid(`${file}: num_attention_heads: ${config.num_attention_heads} does not divide hidden_size ${config.hidden_size}`);
   }
+  checkLayers(checkpoint, family, config.num_hidden_layers, config.hidden_size);
   const headWidth = config.hidden_size / config.num_attention_heads;
   const special = family.specialTokens.length;
   const blocks = Array.from({ length: config.num_hidden_layers }, (_, l): BlockShape => {
@@ -107,6 +110,23 @@ export function readSpec(checkpoint: Checkpoint, family: VisionFamily, weights: 
     epsilon: config.layer_norm_eps,
     qkvBias: config.qkv_bias,
   };
+}
+
+/** Throws unless the layers that the tensors' names tell of are those that the config counts, neither fewer nor more. */
+function checkLayers(checkpoint: Checkpoint, { prefix }: VisionFamily, expected: number, hidden: number): void {
+  const stem = `${prefix}.encoder.layer.`;
+  const present = new Set<number>();
+  for (const name of checkpoint.tensors.keys()) {
+    if (name.startsWith(stem)) present.add(Number.parseInt(name.slice(stem.length), 10));
+  }
+  let count = 0;
+  while (present.has(count)) count++;
+  const file = `${checkpoint.directory}/config.json: num_hidden_layers: ${expected}`;
+  if (count < expected) {
+    const missing = `tensor ${stem}${count}.layernorm_before.weight is missing, expected [${hidden}]`;
+    throw invalid(`${file}, but the weights have ${count} layers: ${missing}`);
+  }
+  if (present.size > expected) throw invalid(`${file}, but the weights have ${present.size} layers, expected all of them`);
 }
 
 const pair = (value: number | [number, number]): [number, number] =>

@@ -8,6 +8,10 @@ import type { JobQueue } from './job-queue.js';
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
+/** SQL: words that name the stage that a job was in, as its row tells it. */
+const lastStage = `coalesce((SELECT ', last in ' || (stage ->> 'name') FROM jsonb_array_elements(stages::jsonb) AS stage
+  WHERE stage ->> 'state' = 'running' LIMIT 1), '')`;
+
 /** The jobs in the database. What a worker writes holds only while it holds the job: of two, the one that lost it changes nothing. */
 export class JobStore {
   constructor(
@@ -142,7 +146,8 @@ export class JobStore {
     return this.database.transaction(async (transaction) => {
       await transaction.query(
         `UPDATE heartwood.jobs SET state = 'failed', error_code = 'INTERNAL', worker = NULL, lease_until = NULL,
-         error_message = 'the worker died ' || (deaths + 1) || ' times in a row in the same stage', deaths = deaths + 1,
+         error_message = 'the worker died ' || (deaths + 1) || ' times in a row without completing a stage'
+           || ${lastStage} || ' (is there enough memory for it?)', deaths = deaths + 1,
          ended_at = clock_timestamp(), revision = revision + 1 WHERE ${lost} AND deaths + 1 >= $2`,
         [options.all, options.maxDeaths],
       );

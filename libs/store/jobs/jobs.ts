@@ -26,7 +26,7 @@ export interface OpenJobsOptions {
   heartbeatMs?: number;
   /** Milliseconds between two looks for jobs of other processes (default 1000). */
   pollMs?: number;
-  /** How often in a row a worker may die in the same stage before the job fails (default 10). */
+  /** How often in a row a worker may die in the same stage before the job fails (default 3). */
   maxDeaths?: number;
   onStage?: (stage: CompletedStage) => void;
   onWarning?: (message: string, error: unknown) => void;
@@ -46,7 +46,7 @@ export class Jobs {
 
   /** @throws HeartwoodError as {@link openPostgresql} and {@link openEmbedded} */
   static async open(options: OpenJobsOptions): Promise<Jobs> {
-    const { leaseSeconds = 30, heartbeatMs = 500, pollMs = 1000, maxDeaths = 10, onWarning } = options;
+    const { leaseSeconds = 30, heartbeatMs = 500, pollMs = 1000, maxDeaths = 3, onWarning } = options;
     await mkdir(options.directory, { recursive: true });
     const database = options.database
       ? await openPostgresql(options.database)
