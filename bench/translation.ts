@@ -8,6 +8,9 @@
  * Random weights know no curvature, so the stages have random parameters of the shapes that the pruner fits; thresholds are placed by the
  * pruner's own code. FLOPs are counted for the tokens that each sample of each run kept, predictors and matching included; what padding
  * and packing cost is not counted as work.
+ *
+ * The ceiling at batch 1 is that of the matrix products: the weights are read once a run, however few the tokens. On one core of a 2-core
+ * machine a plain dense ViT-B of 101, 65 and 50 tokens had 0.97, 0.93 and 0.90 of the FLOP/s that it had with 197.
  */
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
