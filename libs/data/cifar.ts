@@ -7,7 +7,7 @@ import { basename, dirname, join } from 'node:path';
 import { invalid } from '../errors/error.js';
 import type { ImagePreprocessing } from '../models/preprocessing.js';
 import { digestFiles, openBytes, type ByteSource } from './byte-source.js';
-import { rawDataset, type Dataset, type DatasetOptions } from './dataset.js';
+import { checkLabel, rawDataset, type Dataset, type DatasetOptions } from './dataset.js';
 
 const side = 32;
 const plane = side * side;
@@ -27,8 +27,15 @@ export async function findCifarFiles(folder: string, split: DatasetOptions['spli
   return (wanted.length > 0 || split !== undefined ? wanted : names).map((name) => join(folder, name));
 }
 
-/** Opens batches as one dataset. The digest covers the files. */
-export async function openCifar(paths: readonly string[], preprocessing: ImagePreprocessing): Promise<Dataset> {
+/**
+ * Opens batches as one dataset. The digest covers the files. Reading a sample throws INVALID_ARGUMENT where its label is none of
+ * CIFAR-10's, or of the model's `classes`.
+ */
+export async function openCifar(
+  paths: readonly string[],
+  preprocessing: ImagePreprocessing,
+  classes?: number,
+): Promise<Dataset> {
   const batches = await Promise.all(paths.map(openBatch));
   const [first] = paths;
   if (first === undefined) throw invalid('no CIFAR-10 batch is given');
@@ -47,6 +54,7 @@ export async function openCifar(paths: readonly string[], preprocessing: ImagePr
         const bytes = await batch.source.read(at * record, record);
         const label = bytes[0] as number;
         if (label > 9) throw invalid(`${batch.source.path} has the label ${label} in record ${at}, expected 0 to 9`);
+        checkLabel(batch.source.path, at, label, classes);
         return { image: { data: interleave(bytes.subarray(1)), height: side, width: side, channels: 3 }, label };
       },
     },

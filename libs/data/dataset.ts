@@ -1,5 +1,5 @@
 /** What a dataset is to the rest of the project, and the one made of raw 8-bit images. */
-import { HeartwoodError } from '../errors/error.js';
+import { HeartwoodError, invalid } from '../errors/error.js';
 import type { ImagePreprocessing } from '../models/preprocessing.js';
 import { encodePng } from './image.js';
 import { preprocessPixels } from './preprocess.js';
@@ -43,6 +43,16 @@ export function checkIndex(name: string, index: number, size: number): void {
   if (!Number.isInteger(index) || index < 0 || index >= size) {
     throw new HeartwoodError('OUT_OF_RANGE', `${name} has samples 0 to ${size - 1}, not ${index}`);
   }
+}
+
+/**
+ * Throws INVALID_ARGUMENT unless `label` is a class of the model.
+ * @param classes how many the model has; undefined or 0 where nobody knows
+ */
+export function checkLabel(path: string, index: number, label: number, classes: number | undefined): void {
+  if (label >= 0 && (!classes || label < classes)) return;
+  const expected = classes ? `0 to ${classes - 1}, the model's classes` : 'a class from 0 up';
+  throw invalid(`${path}: the label of sample ${index} is ${label}, expected ${expected}`);
 }
 
 export interface RawDatasetParts {

@@ -7,7 +7,7 @@ import { basename, dirname, join } from 'node:path';
 import { invalid } from '../errors/error.js';
 import type { ImagePreprocessing } from '../models/preprocessing.js';
 import { digestFiles, openBytes, type ByteSource } from './byte-source.js';
-import { rawDataset, type Dataset, type DatasetOptions } from './dataset.js';
+import { checkLabel, rawDataset, type Dataset, type DatasetOptions } from './dataset.js';
 
 const imagesFile = /^(.*)images[-.]idx3-ubyte(\.gz)?$/;
 const unsignedByte = 0x08;
@@ -31,13 +31,17 @@ export async function findIdxImages(folder: string, split: DatasetOptions['split
   return join(folder, wanted[0] as string);
 }
 
-/** Opens an images file and the labels file beside it, if there is one. The digest covers both files. */
-export async function openIdx(path: string, preprocessing: ImagePreprocessing): Promise<Dataset> {
+/**
+ * Opens an images file and the labels file beside it, if there is one. The digest covers both files.
+ * Throws INVALID_ARGUMENT where they are broken, or where a label is none of the model's `classes`.
+ */
+export async function openIdx(path: string, preprocessing: ImagePreprocessing, classes?: number): Promise<Dataset> {
   const images = await openBytes(path);
   const [size = 0, height = 0, width = 0] = await readHeader(images, 3);
   const header = 16;
   const area = height * width;
   const labels = await readLabels(path, size);
+  for (const [index, label] of labels?.values.entries() ?? []) checkLabel(labels!.path, index, label, classes);
   return rawDataset(
     {
       name: basename(path),

@@ -213,6 +213,51 @@ test('CIFAR-10 batches: planes to pixels, order over files, names of the classes
   await refused(strange.read(0), 'INVALID_ARGUMENT', /label 77 in record 0/);
 });
 
+test('labels beyond the classes of the model are refused, with file, index and range', async () => {
+  const classes = ['a', 'b', 'c'];
+  const path = await folder('range', {
+    'images-idx3-ubyte': idx([2, 1, 1], [5, 6]),
+    'labels-idx1-ubyte': idx([2], [2, 3]),
+    'cifar/data_batch_1.bin': Buffer.alloc(3073, 7),
+  });
+  const range = /sample (1|0) is (3|7), expected 0 to 2, the model's classes/;
+  const images = join(path, 'images-idx3-ubyte');
+  await refused(openDataset(images, plain(1, 1), { classes }), 'INVALID_ARGUMENT', range);
+  await refused(openDataset(images, plain(1, 1), { classes }), 'INVALID_ARGUMENT', /labels-idx1-ubyte: /);
+  assert.equal((await openDataset(images, plain(1, 1), { classes: [...classes, 'd'] })).size, 2);
+  const cifar = await openDataset(join(path, 'cifar'), plain(32, 3), { classes });
+  await refused(cifar.read(0), 'INVALID_ARGUMENT', range);
+
+  const tensors = join(root, 'range.safetensors');
+  const bytes = (values: number[]) => new Uint8Array(Float32Array.from(values).buffer);
+  const pixels = { name: 'pixel_values', type: 'float32', shape: [2, 1, 1, 1], bytes: bytes([0, 1]) } as const;
+  const write = (labels: bigint[]) => {
+    const values = new Uint8Array(BigInt64Array.from(labels).buffer);
+    return writeSafetensors(tensors, [pixels, { name: 'labels', type: 'int64', shape: [2], bytes: values }]);
+  };
+  await write([0n, 3n]);
+  await refused(
+    openDataset(tensors, plain(1, 1), { classes }),
+    'INVALID_ARGUMENT',
+    /range\.safetensors: .*sample 1 is 3, expected 0 to 2/,
+  );
+  assert.equal((await openDataset(tensors, plain(1, 1))).size, 2);
+  await write([2n ** 32n, 0n]);
+  await refused(openDataset(tensors, plain(1, 1), { classes }), 'INVALID_ARGUMENT', /sample 0 is 4294967296/);
+  await write([0n, -1n]);
+  await refused(openDataset(tensors, plain(1, 1)), 'INVALID_ARGUMENT', /sample 1 is -1, expected a class from 0 up/);
+  for (const value of [NaN, Infinity]) {
+    await writeSafetensors(tensors, [{ ...pixels, bytes: bytes([0, value]) }]);
+    const dataset = await openDataset(tensors, plain(1, 1));
+    await dataset.read(0);
+    await refused(
+      dataset.read(1),
+      'INVALID_ARGUMENT',
+      new RegExp(`range\\.safetensors: .*sample 1 hold ${value} at element 0`),
+    );
+  }
+});
+
 test('a safetensors file is taken as it is', async () => {
   const floats = (values: number[]) => new Uint8Array(Float32Array.from(values).buffer);
   const path = join(root, 'tensors.safetensors');

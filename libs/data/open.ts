@@ -33,22 +33,23 @@ const kinds: readonly DatasetKind[] = [
   },
   {
     expects: 'a .safetensors file with pixel_values',
-    async open({ spec, kind }, preprocessing) {
-      return kind === 'file' && spec.endsWith('.safetensors') ? openTensors(spec, preprocessing) : undefined;
+    async open({ spec, kind, options }, preprocessing) {
+      if (kind !== 'file' || !spec.endsWith('.safetensors')) return undefined;
+      return openTensors(spec, preprocessing, options.classes?.length);
     },
   },
   {
     expects: 'the images file of an IDX pair (…images-idx3-ubyte[.gz])',
     async open({ spec, kind, options }, preprocessing) {
       const path = kind === 'folder' ? await findIdxImages(spec, options.split) : isIdxImages(spec) ? spec : undefined;
-      return path === undefined ? undefined : openIdx(path, preprocessing);
+      return path === undefined ? undefined : openIdx(path, preprocessing, options.classes?.length);
     },
   },
   {
     expects: 'a CIFAR-10 batch (data_batch_1.bin, test_batch.bin)',
     async open({ spec, kind, options }, preprocessing) {
       const paths = kind === 'folder' ? await findCifarFiles(spec, options.split) : isCifarFile(spec) ? [spec] : [];
-      return paths.length === 0 ? undefined : openCifar(paths, preprocessing);
+      return paths.length === 0 ? undefined : openCifar(paths, preprocessing, options.classes?.length);
     },
   },
   {

@@ -4,14 +4,15 @@ import { HeartwoodError, invalid } from '../errors/error.js';
 import type { ImagePreprocessing } from '../models/preprocessing.js';
 import { readSafetensors, readTensor, readTensorBytes, type TensorLocation } from '../models/safetensors.js';
 import { digestFiles } from './byte-source.js';
-import { checkIndex, type Dataset } from './dataset.js';
+import { checkIndex, checkLabel, type Dataset } from './dataset.js';
 import { outputSize } from './preprocess.js';
 
 /**
- * Opens the file; samples are read one at a time. The digest covers the file.
- * Throws INVALID_ARGUMENT on a file without `pixel_values`, on shapes that are not the model's, and on labels that do not fit.
+ * Opens the file; samples are read one at a time. The digest covers the file. `classes` says how many the model has.
+ * Throws INVALID_ARGUMENT on a file without `pixel_values`, on shapes that are not the model's, and on labels that do not fit; reading
+ * a sample, on a NaN or an infinity in it.
  */
-export async function openTensors(path: string, preprocessing: ImagePreprocessing): Promise<Dataset> {
+export async function openTensors(path: string, preprocessing: ImagePreprocessing, classes?: number): Promise<Dataset> {
   const { tensors } = await readSafetensors(path);
   const pixels = tensors.get('pixel_values');
   if (!pixels && tensors.has('input_ids')) {
@@ -26,7 +27,7 @@ export async function openTensors(path: string, preprocessing: ImagePreprocessin
       `${path}: pixel_values is [${pixels.shape.join(', ')}], expected [N, ${expected.join(', ')}] with N ≥ 1`,
     );
   }
-  const labels = await readLabels(path, tensors.get('labels'), size);
+  const labels = await readLabels(path, tensors.get('labels'), size, classes);
   const stride = pixels.length / size;
   return {
     name: basename(path),
@@ -37,7 +38,14 @@ export async function openTensors(path: string, preprocessing: ImagePreprocessin
     async read(index) {
       checkIndex(path, index, size);
       const location = { ...pixels, shape: sample, offset: pixels.offset + index * stride, length: stride };
-      const values = { pixels: await readTensor(location), name: `${basename(path)}#${index}` };
+      const read = await readTensor(location);
+      const at = read.findIndex((value) => !Number.isFinite(value));
+      if (at >= 0) {
+        throw invalid(
+          `${path}: pixel_values of sample ${index} hold ${read[at]} at element ${at}, expected finite numbers`,
+        );
+      }
+      const values = { pixels: read, name: `${basename(path)}#${index}` };
       return labels ? { ...values, label: labels[index] as number } : values;
     },
     image(index) {
@@ -51,6 +59,7 @@ async function readLabels(
   path: string,
   labels: TensorLocation | undefined,
   size: number,
+  classes: number | undefined,
 ): Promise<Int32Array | undefined> {
   if (!labels) return undefined;
   if (labels.shape.length !== 1 || labels.shape[0] !== size) {
@@ -59,10 +68,10 @@ async function readLabels(
   const bytes = Buffer.from(await readTensorBytes(labels));
   const read = integerReaders[labels.type];
   if (!read) throw invalid(`${path}: labels is ${labels.type}, expected integers`);
-  const values = Int32Array.from({ length: size }, (_, at) => read(bytes, at));
-  const negative = values.findIndex((value) => value < 0);
-  if (negative >= 0) throw invalid(`${path}: labels[${negative}] is ${values[negative]}, expected a class from 0 up`);
-  return values;
+  // Checked before they are narrowed: 2³² would come out as class 0.
+  const values = Array.from({ length: size }, (_, at) => read(bytes, at));
+  for (const [index, value] of values.entries()) checkLabel(path, index, value, classes);
+  return Int32Array.from(values);
 }
 
 const integerReaders: Readonly<Record<string, (bytes: Buffer, at: number) => number>> = {
