@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { HeartwoodError, messageOf } from '../errors/error.js';
 
@@ -83,6 +84,8 @@ export class WorkerThread<Request, Reply> {
       };
       const started = (): void => signal?.removeEventListener('abort', abort);
       const job: Job<Request, Reply> = { prepare, resolve, reject, queuedAt: performance.now(), started };
+      // One signal stops every image of a request, each with a listener until its turn; they are no leak.
+      if (signal) setMaxListeners(0, signal);
       signal?.addEventListener('abort', abort, { once: true });
       this.#queue.push(job);
       this.#next();

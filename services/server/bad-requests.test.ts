@@ -58,20 +58,32 @@ test('bad requests: a code and a line that names the field', async () => {
     { inputs: [{ ...input, shape: [0n, 3n, 8n, 8n] }], rawInputContents: [Buffer.alloc(0)] },
     /batch of 0 samples/,
   );
+  for (const value of [NaN, Infinity, -Infinity]) {
+    const values = data.slice();
+    values[5] = value;
+    await bad(
+      { rawInputContents: [Buffer.from(values.buffer)] },
+      new RegExp(`input pixel_values: element 5 is ${value}, expected finite numbers`),
+    );
+    const typed = { inputs: [{ ...input, contents: { fp32Contents: [...values] } }], rawInputContents: [] };
+    await bad(typed, /input pixel_values: element 5 is/);
+  }
   await bad({ outputs: [{ name: 'probabilities' }] }, /unknown output "probabilities", expected logits, tokens_kept/);
   await bad({ outputs: [{ name: 'logits' }, { name: 'logits' }] }, /output logits: asked for twice/);
   await refused(live.raw.modelInfer(rawRequest(9)), Status.INVALID_ARGUMENT, /batch of 9 samples, expected 1 to 8/);
   await refused(live.raw.modelMetadata({ name: 'a/..' }), Status.INVALID_ARGUMENT, /model_name/);
   await refused(live.raw.modelReady({ name: '../net' }), Status.INVALID_ARGUMENT, /name: expected/);
 
-  for (const doubleParam of [NaN, Infinity, -0.1]) {
+  for (const doubleParam of [NaN, Infinity, -0.1, 1e300, 3.5e38]) {
     await bad(
       { parameters: { budget: { doubleParam } } },
       /parameter budget: expected a finite number of nats, 0 or more/,
     );
   }
-  await bad({ parameters: { budget: { stringParam: 'much' } } }, /parameter budget/);
-  await bad({ parameters: { budget: { boolParam: true } } }, /parameter budget/);
+  await bad({ parameters: { budget: { doubleParam: 1e300 } } }, /within float32, got 1e\+300/);
+  await bad({ parameters: { budget: { stringParam: 'much' } } }, /parameter budget: .*got "much"$/);
+  await bad({ parameters: { budget: { boolParam: true } } }, /parameter budget: .*got true$/);
+  await bad({ parameters: { budget: {} } }, /parameter budget: .*got nothing$/);
   await bad({ modelVersion: '1', parameters: { budget: { doubleParam: -1 } } }, /parameter budget/);
   const withBudget = (values: number[], budgetShape: bigint[]) => ({
     inputs: [input, { name: 'budget', datatype: 'FP32', shape: budgetShape }],

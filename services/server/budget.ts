@@ -13,12 +13,23 @@ export const manifestBudget: BudgetPolicy = {
   budgetOf: ({ manifest }) => manifest.budget?.default ?? 0,
 };
 
-/** The request's parameter `budget`, undefined without one. Throws INVALID_ARGUMENT unless it is a finite number of 0 or more. */
+/** The request's parameter `budget`, undefined without one. Throws INVALID_ARGUMENT unless it is a float32 of 0 or more. */
 export function budgetParameter(parameters: Readonly<Record<string, InferParameter>>): number | undefined {
   if (!Object.hasOwn(parameters, 'budget')) return undefined;
-  const { doubleParam, int64Param, uint64Param, stringParam } = parameters['budget'] ?? {};
-  const given = doubleParam ?? int64Param ?? uint64Param ?? (stringParam?.trim() || undefined);
-  return checkBudget(given === undefined ? NaN : Number(given), 'parameter budget');
+  const { doubleParam, int64Param, uint64Param, stringParam, boolParam } = parameters['budget'] ?? {};
+  const text = stringParam?.trim() || undefined;
+  const given = doubleParam ?? int64Param ?? uint64Param ?? text;
+  return checkBudget(
+    given === undefined ? NaN : Number(given),
+    'parameter budget',
+    said(given ?? stringParam ?? boolParam),
+  );
+}
+
+/** What was given, as a message quotes it. */
+function said(given: number | bigint | string | boolean | undefined): string {
+  if (given === undefined) return 'nothing';
+  return typeof given === 'string' ? JSON.stringify(given.slice(0, 60)) : String(given);
 }
 
 /** The values of a `budget` tensor, [B, 1]. Throws INVALID_ARGUMENT. */
@@ -32,8 +43,8 @@ export function budgetTensor({ datatype, dims, data }: WireTensor, batch: number
   return values;
 }
 
-function checkBudget(value: number, field: string): number {
-  if (!Number.isFinite(value) || value < 0)
-    throw invalid(`${field}: expected a finite number of nats, 0 or more, got ${value}`);
-  return value;
+/** The model computes in float32, whose largest number is about 3.4e38: a budget beyond it would become infinite there. */
+function checkBudget(value: number, field: string, text = String(value)): number {
+  if (Number.isFinite(Math.fround(value)) && value >= 0) return value;
+  throw invalid(`${field}: expected a finite number of nats, 0 or more and within float32, got ${text}`);
 }

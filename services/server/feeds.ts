@@ -46,7 +46,11 @@ export async function makeFeeds(
   const batch = batchOf(inputs, maker.maxBatch);
   const budget = budgetsOf(maker, served, request, inputs.get(BUDGET), batch);
   const tensors: Record<string, TensorValue> = {};
-  for (const [name, input] of inputs) if (name !== IMAGE && name !== BUDGET) tensors[name] = toTensorValue(input);
+  for (const [name, input] of inputs) {
+    if (name === IMAGE || name === BUDGET) continue;
+    checkFinite(input);
+    tensors[name] = toTensorValue(input);
+  }
   const images = inputs.get(IMAGE);
   if (images) tensors[PIXELS] = await pixelsOf(maker, served, images, signal);
   if (budget) tensors[BUDGET] = { type: 'float32', dims: [batch, 1], data: budget };
@@ -139,6 +143,16 @@ async function pixelsOf(
     }),
   );
   return { type: 'float32', dims: [batch, channels, height, width], data: pixels };
+}
+
+/** The answer to a NaN would be NaN, and what the stages kept would be no count of tokens. */
+function checkFinite({ name, datatype, data }: WireTensor): void {
+  if (datatype !== 'FP32' && datatype !== 'FP64') return;
+  const values = data as Float32Array | Float64Array;
+  for (let at = 0; at < values.length; at++) {
+    const value = values[at] as number;
+    if (!Number.isFinite(value)) throw invalid(`input ${name}: element ${at} is ${value}, expected finite numbers`);
+  }
 }
 
 /** Reads the headers alone, so that a request that asks for too much costs next to nothing. */

@@ -3,11 +3,14 @@ import { test } from 'node:test';
 import sharp from 'sharp';
 import type { Manifest } from '../../libs/store/manifest.js';
 import { sampleDraft } from '../../libs/store/testing/versions.js';
+import { Registry } from '../../libs/telemetry/metrics.js';
 import type { InferParameter } from '../../proto/gen/open_inference_grpc.js';
-import { budgetParameter } from './budget.js';
+import { budgetParameter, manifestBudget } from './budget.js';
 import { flopsOf, tokensKeptOf } from './flops.js';
 import { ImagePool } from './image-pool.js';
 import { settingsOf } from './options.js';
+import type { ServedVersion } from './served-version.js';
+import { ServerMetrics } from './server-metrics.js';
 import { budgetDraft } from './testing/fixture-models.js';
 
 const manifest = { ...sampleDraft(), ...budgetDraft } as unknown as Manifest;
@@ -19,6 +22,7 @@ test('the budget parameter is taken from any number, and from text that is one',
   assert.equal(of({ int64Param: 2n }), 2);
   assert.equal(of({ uint64Param: 3n }), 3);
   assert.equal(of({ stringParam: '1e-2' }), 0.01);
+  assert.equal(of({ doubleParam: 3.4e38 }), 3.4e38);
   assert.equal(budgetParameter({}), undefined);
   for (const bad of [
     { doubleParam: NaN },
@@ -30,6 +34,33 @@ test('the budget parameter is taken from any number, and from text that is one',
   ]) {
     assert.throws(() => of(bad), { code: 'INVALID_ARGUMENT', message: /parameter budget/ });
   }
+});
+
+test('metrics count what is finite, and never throw', async () => {
+  const registry = new Registry();
+  const metrics = new ServerMetrics(registry, manifestBudget);
+  const version = { model: 'net', version: 2, manifest } as unknown as ServedVersion;
+  const run = { batch: 2, tokensKept: [[NaN, 9]], flops: [NaN, 7], budget: [Infinity, 0.1] };
+  metrics.ended({ version, outcome: 'OK', phases: {}, run });
+  const text = await registry.metrics();
+  assert.match(text, /inference_budget_nats_count\{.*\} 1\n/);
+  assert.match(text, /inference_flops_total\{.*\} 7\n/);
+  assert.match(text, /inference_tokens_kept_ratio_count\{.*stage="1".*\} 1\n/);
+});
+
+test('a request of many images waits without a warning of leaks', async () => {
+  const warnings: Error[] = [];
+  const listen = (warning: Error) => void warnings.push(warning);
+  process.on('warning', listen);
+  const pool = new ImagePool(1);
+  const { signal } = new AbortController();
+  const image = { create: { width: 2, height: 2, channels: 3, background: 'red' } } as const;
+  const png = await sharp(image).png().toBuffer();
+  const runs = Array.from({ length: 16 }, (_, i) => pool.preprocess(png, manifest.preprocessing, `${i}`, signal));
+  await Promise.all(runs);
+  await pool.close();
+  process.off('warning', listen);
+  assert.deepEqual(warnings, []);
 });
 
 test('FLOPs follow the tokens that each stage left', () => {

@@ -106,14 +106,16 @@ export class ServerMetrics implements InferenceObserver, CatalogListener {
     for (const [phase, ms] of Object.entries(phases)) this.#duration.observe({ ...labels, phase }, ms / 1000);
     this.#items.inc(labels, run.batch);
     this.#batch.observe(labels, run.batch);
+    // prom-client throws on what is not finite, which would cost the counts that follow.
     this.#flops.inc(
       labels,
-      run.flops.reduce((sum, flops) => sum + flops, 0),
+      run.flops.filter(Number.isFinite).reduce((sum, flops) => sum + flops, 0),
     );
-    for (const budget of run.budget ?? []) this.#budget.observe(labels, budget);
+    for (const budget of run.budget ?? []) if (Number.isFinite(budget)) this.#budget.observe(labels, budget);
     for (const kept of run.tokensKept) {
       kept.forEach((tokens, stage) => {
-        this.#tokens.observe({ ...labels, stage: String(stage) }, tokens / version.manifest.tokens.total);
+        const ratio = tokens / version.manifest.tokens.total;
+        if (Number.isFinite(ratio)) this.#tokens.observe({ ...labels, stage: String(stage) }, ratio);
       });
     }
   }
