@@ -12,7 +12,7 @@
  * The ceiling at batch 1 is that of the matrix products: the weights are read once a run, however few the tokens. On one core of a 2-core
  * machine a plain dense ViT-B of 101, 65 and 50 tokens had 0.97, 0.93 and 0.90 of the FLOP/s that it had with 197.
  */
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -56,8 +56,8 @@ interface Row {
   readonly efficiency: number | null;
   /** Tokens that each stage kept, means. */
   readonly kept: readonly number[];
-  /** Memory of the session above what was there before, its mapped weights included. */
-  readonly peakMiB: number | null;
+  /** Greatest resident set of the process so far, with the sessions of all networks in it. */
+  readonly peakMiB: number;
 }
 
 /** One network that takes its turns. */
@@ -66,7 +66,6 @@ interface Contestant {
   readonly graph: Graph;
   readonly session: Session;
   readonly budget: number | undefined;
-  readonly peakMiB: number | null;
   readonly runs: Run[];
 }
 
@@ -119,24 +118,15 @@ await writeOutcome(options.json, { bench: 'translation', rows, bars });
 async function load(runtime: Runtime, checkpoint: Checkpoint): Promise<Contestant[]> {
   const work = join(folder, 'graphs');
   const open = async (network: string, graph: Graph, budget?: number): Promise<Contestant> => {
-    const before = await memory('VmRSS');
-    await writeFile('/proc/self/clear_refs', '5').catch(() => undefined);
     const session = await loadGraph(runtime, graph, work, { optimization: 'all' });
     await runOnce({ session, graph, budget }, imagesOf(1, vitBase.imageSize, 1), 1);
-    const peak = await memory('VmHWM');
     console.error(`loaded ${network}`);
-    const peakMiB = before !== undefined && peak !== undefined ? peak - before : null;
-    return { network, graph, session, budget, peakMiB, runs: [] };
+    return { network, graph, session, budget, runs: [] };
   };
   const { g, logits } = buildClassifier(checkpoint, { lowering: 'canonical' });
   const canonical = await open('canonical', g.build([g.named(tensorNames.logits, logits)]));
   const dense = await open('dense', denseGraph(checkpoint));
   const stages = randomStages(vitBase.hidden, stageBlocks(vitBase.layers));
-  // What placing leaves free in the process would hide the memory of the session that follows: it is seen on a twin before that.
-  const thresholds = stages.flatMap(({ matchings }) => new Array<number>(matchings).fill(0));
-  const anyTable = { rows: [{ flopsSaved: 0, kl: 1, thresholds }], scale: 1 };
-  const twin = await open('dynamic, for its memory', servedGraph(checkpoint, new Map(), stages, anyTable), 1);
-  await twin.session.dispose();
   const table = await placedTable(runtime, checkpoint, stages, shares, work);
   const budgets = table.rows.map(({ kl }) => kl);
   const dynamic = await open('dynamic', servedGraph(checkpoint, new Map(), stages, table), budgets[0]);
@@ -187,7 +177,7 @@ function sampleFlops(graph: Graph, kept: readonly number[]): number {
 
 function report(contestants: readonly Contestant[], batch: number): void {
   const dense = contestants.find(({ network }) => network === 'dense')!;
-  for (const { network, runs, peakMiB, budget } of contestants) {
+  for (const { network, runs, budget } of contestants) {
     const speedUps = runs.map(({ ms }, at) => dense.runs[at]!.ms / ms);
     const efficiencies = speedUps.map((speedUp, at) => (speedUp * runs[at]!.flops) / dense.runs[at]!.flops);
     const saved = runs.map(({ flops }, at) => 1 - flops / dense.runs[at]!.flops);
@@ -201,7 +191,7 @@ function report(contestants: readonly Contestant[], batch: number): void {
       speedUp: median(speedUps),
       efficiency: budget === undefined ? null : median(efficiencies),
       kept: (counts[0] ?? []).map((_, stage) => mean(counts.map((row) => row[stage]!))),
-      peakMiB,
+      peakMiB: process.resourceUsage().maxRSS / 1024,
     });
     if (budget !== undefined) {
       const name = `batch ${batch}, ${network}: speed-up ÷ ratio of the FLOPs`;
@@ -227,7 +217,7 @@ function print(): void {
       kept.map((tokens) => tokens.toFixed(0)).join(' '),
       speedUp.toFixed(2),
       efficiency?.toFixed(3) ?? '',
-      peakMiB?.toFixed(0) ?? '',
+      peakMiB.toFixed(0),
     ]);
   }
   console.log(table.toString());
@@ -243,11 +233,4 @@ function median(numbers: readonly number[]): number {
   const sorted = [...numbers].sort((a, b) => a - b);
   const half = sorted.length >> 1;
   return sorted.length % 2 === 1 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2;
-}
-
-/** This process' resident set now, or its greatest since it was last reset, in MiB; undefined where /proc does not say. */
-async function memory(field: 'VmRSS' | 'VmHWM'): Promise<number | undefined> {
-  const status = await readFile('/proc/self/status', 'utf8').catch(() => '');
-  const found = new RegExp(`${field}:\\s+(\\d+) kB`).exec(status);
-  return found ? Number(found[1]) / 1024 : undefined;
 }
