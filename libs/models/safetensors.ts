@@ -7,6 +7,7 @@ import { open, rename, rm, type FileHandle } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { HeartwoodError, invalid, messageOf } from '../errors/error.js';
+import { writeFailure } from '../errors/write-failure.js';
 import { elementSize, type ElementType } from '../onnx/ir.js';
 import { widenBfloat16, widenFloat16 } from './float16.js';
 
@@ -216,8 +217,7 @@ export async function writeSafetensors(
     }
     await rename(partial, path);
   } catch (cause) {
-    if (cause instanceof HeartwoodError) throw cause;
-    throw invalid(`${path}: cannot be written: ${messageOf(cause)}`, cause);
+    throw writeFailure(path, cause);
   } finally {
     await rm(partial, { force: true });
   }

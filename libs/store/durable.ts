@@ -2,6 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { access, open, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { writeFailure } from '../errors/write-failure.js';
 
 /** Flushes a file or folder to the disk. A folder must be flushed for a name in it to survive a power cut. */
 export async function flush(path: string): Promise<void> {
@@ -23,7 +24,10 @@ export async function flushFolder(directory: string): Promise<void> {
   await flush(directory);
 }
 
-/** Writes a file so that at any moment, power cuts included, a reader sees either the old content or the new, whole. */
+/**
+ * Writes a file so that at any moment, power cuts included, a reader sees either the old content or the new, whole.
+ * @throws HeartwoodError RESOURCE_EXHAUSTED on a full disk, INVALID_ARGUMENT on a folder that is read-only, naming the file
+ */
 export async function writeDurably(path: string, content: string | Uint8Array): Promise<void> {
   const temporary = join(dirname(path), `.${basename(path)}.${process.pid}-${randomBytes(4).toString('hex')}`);
   try {
@@ -36,8 +40,8 @@ export async function writeDurably(path: string, content: string | Uint8Array): 
     }
     await rename(temporary, path);
   } catch (error) {
-    await rm(temporary, { force: true });
-    throw error;
+    await rm(temporary, { force: true }).catch(() => undefined);
+    throw writeFailure(path, error);
   }
   await flush(dirname(path));
 }

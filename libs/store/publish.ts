@@ -1,6 +1,7 @@
 import { mkdir, readdir, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
-import { HeartwoodError, invalid, messageOf } from '../errors/error.js';
+import { HeartwoodError, invalid } from '../errors/error.js';
+import { isFull, writeFailure } from '../errors/write-failure.js';
 import { digestFile, flush, flushFolder, writeDurably } from './durable.js';
 import { checkManifest, MANIFEST_FILE, type Manifest, readManifestFile } from './manifest.js';
 import { listVersionFolders } from './snapshot.js';
@@ -33,7 +34,8 @@ export interface Published {
  * takes the next, so no lock is needed; a process killed at any moment leaves at most a hidden folder.
  *
  * When the draft has a `publication` that some version already carries, that version is returned and nothing is written.
- * @throws HeartwoodError INVALID_ARGUMENT for a draft that does not fit the schema or no model.onnx; ALREADY_EXISTS
+ * @throws HeartwoodError INVALID_ARGUMENT for a draft that does not fit the schema, no model.onnx, or a repository that is
+ *   read-only; ALREADY_EXISTS; RESOURCE_EXHAUSTED where the disk is full
  */
 export async function publishVersion(
   repository: string,
@@ -42,11 +44,13 @@ export async function publishVersion(
   options: PublishOptions = {},
 ): Promise<Published> {
   const parent = join(repository, model);
-  await mkdir(parent, { recursive: true });
-  await cleanStaging(parent);
-  const staging = await createStaging(parent);
+  const staging = await prepare(parent);
   try {
-    const draft = await fill(staging);
+    const draft = await fill(staging).catch((error: unknown) => {
+      // Its other errors may be of what it reads.
+      const full = isFull(error) || (error instanceof HeartwoodError && isFull(error.cause));
+      throw full ? writeFailure(parent, error) : error;
+    });
     options.signal?.throwIfAborted();
     const files = await digestFolder(staging, options.signal);
     await flushFolder(staging);
@@ -72,6 +76,17 @@ export async function publishVersion(
     }
   } finally {
     await releaseStaging(staging);
+  }
+}
+
+/** A staging folder in the model's, which is made when it is missing. */
+async function prepare(parent: string): Promise<string> {
+  try {
+    await mkdir(parent, { recursive: true });
+    await cleanStaging(parent);
+    return await createStaging(parent);
+  } catch (error) {
+    throw writeFailure(parent, error);
   }
 }
 
@@ -127,6 +142,6 @@ async function moveTo(staging: string, directory: string): Promise<boolean> {
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
     if (code === 'ENOTEMPTY' || code === 'EEXIST' || code === 'ENOTDIR') return false;
-    throw new HeartwoodError('UNAVAILABLE', `${directory}: ${messageOf(error)}`, { cause: error });
+    throw writeFailure(directory, error);
   }
 }

@@ -4,6 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
 import { HeartwoodError } from '../errors/error.js';
+import { writeFailure } from '../errors/write-failure.js';
+import { writeDurably } from './durable.js';
+import { FileCheckpoints } from './jobs/checkpoints.js';
 import { openRepository, type Repository } from './repository.js';
 import { fillWith, sampleDraft } from './testing/versions.js';
 
@@ -40,6 +43,39 @@ test('a published version is listed, read, verified and described to Triton', as
   assert.match(config, /input \{ name: "pixel_values" data_type: TYPE_FP32 dims: \[ -1, 3, 8, 8 \] \}/);
   assert.match(config, /input \{ name: "budget" .* optional: true \}/);
   assert.match(config, /output \{ name: "tokens_kept" data_type: TYPE_INT32/);
+});
+
+test('a full disk and a folder that is read-only are told apart, by name', async () => {
+  const system = (code: string) =>
+    Object.assign(new Error(`${code}: said by the system, write`), { code, syscall: 'write' });
+  const failing = (error: Error) => repository.publish('vit', () => Promise.reject(error));
+  const place = join(repository.directory, 'vit');
+  await assert.rejects(failing(system('ENOSPC')), (error: Error) => {
+    assert.ok(coded('RESOURCE_EXHAUSTED', /vit: cannot be written: ENOSPC/)(error), error.message);
+    return error.message.startsWith(place);
+  });
+  const wrapped = new HeartwoodError('INVALID_ARGUMENT', 'model.onnx: cannot be written', { cause: system('EDQUOT') });
+  await assert.rejects(failing(wrapped), coded('RESOURCE_EXHAUSTED', /^model\.onnx: cannot be written$/));
+  await assert.rejects(failing(system('EIO')), /^Error: EIO/, 'what is not of the disk stays as it was');
+
+  assert.ok(coded('UNAVAILABLE', /^models: cannot be written: EIO/)(writeFailure('models', system('EIO'))));
+  assert.ok(coded('INVALID_ARGUMENT', /^models: cannot be written: EROFS/)(writeFailure('models', system('EROFS'))));
+  // A file stands where a folder would have to be made.
+  const file = join(repository.directory, 'taken');
+  writeFileSync(file, '');
+  await assert.rejects(
+    repository.publish('taken', fillWith()),
+    coded('INVALID_ARGUMENT', /taken: cannot be written: E/),
+  );
+  await assert.rejects(
+    writeDurably(join(file, 'x.json'), '{}'),
+    coded('INVALID_ARGUMENT', /taken\/x\.json: cannot be written: E/),
+  );
+  const checkpoints = new FileCheckpoints(file);
+  await assert.rejects(
+    checkpoints.write('job', 'score', 1),
+    coded('INVALID_ARGUMENT', /score\.checkpoint: cannot be written: E/),
+  );
 });
 
 test('what cannot be published leaves nothing behind', async () => {

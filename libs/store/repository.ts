@@ -1,6 +1,7 @@
 import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { HeartwoodError, messageOf } from '../errors/error.js';
+import { writeFailure } from '../errors/write-failure.js';
 import { digestFile, flush, writeDurably } from './durable.js';
 import { MANIFEST_FILE, type Manifest, readManifestFile } from './manifest.js';
 import { checkName, checkVersion } from './names.js';
@@ -132,7 +133,10 @@ export class Repository {
   /** Makes the newest version the default again. @throws HeartwoodError NOT_FOUND */
   async unpin(model: string): Promise<void> {
     await this.listVersions(model);
-    await rm(join(this.#modelDirectory(model), PIN_FILE), { force: true });
+    const pin = join(this.#modelDirectory(model), PIN_FILE);
+    await rm(pin, { force: true }).catch((error: unknown) => {
+      throw writeFailure(pin, error);
+    });
   }
 
   /**
@@ -149,7 +153,9 @@ export class Repository {
     await writeDurably(join(parent, NEXT_VERSION_FILE), `${await nextVersion(parent)}\n`);
     if (pinned) await rm(join(parent, PIN_FILE), { force: true });
     const removed = removalPath(parent);
-    await rename(directory, removed);
+    await rename(directory, removed).catch((error: unknown) => {
+      throw writeFailure(directory, error);
+    });
     await flush(parent);
     await rm(removed, { recursive: true, force: true });
     if ((await listVersionFolders(parent)).length > 0) await writeTritonConfig(parent, model);
@@ -160,7 +166,7 @@ export class Repository {
     const refuse = (why: string) =>
       new HeartwoodError(
         'FAILED_PRECONDITION',
-        `version ${version} of ${model}: ${why}; use force to remove it all the same`,
+        `version ${version} of ${model}: ${why}; --force removes it all the same`,
       );
     if (pinned) throw refuse('is pinned as the default');
     for (const other of await this.listVersions(model)) {

@@ -156,6 +156,7 @@ describe('heartwood', () => {
     assert.ok(!existsSync(repository.versionDirectory('gone', 1)));
     const needed = await run(['remove', ...inNet(), '--version', '1']);
     assert.deepEqual([needed.code, needed.out], [exitCodes.failed, '']);
+    assert.match(needed.err, /; --force removes it all the same\n$/);
   });
 
   it('evaluates versions against the unpruned one', async () => {

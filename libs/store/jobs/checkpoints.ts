@@ -3,6 +3,7 @@ import { mkdir, open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { randomBytes } from 'node:crypto';
 import { HeartwoodError } from '../../errors/error.js';
+import { writeFailure } from '../../errors/write-failure.js';
 import type { Database } from '../database/database.js';
 import { flush } from '../durable.js';
 import { decodeCheckpoint, encodeCheckpoint } from './checkpoint-format.js';
@@ -32,17 +33,24 @@ export class FileCheckpoints implements CheckpointStore {
 
   async write(job: string, stage: string, value: unknown): Promise<void> {
     const file = this.#file(job, stage);
-    await mkdir(join(file, '..'), { recursive: true });
+    const chunks = encodeCheckpoint(value);
     const temporary = `${file}.${randomBytes(4).toString('hex')}.part`;
-    const handle = await open(temporary, 'wx');
     try {
-      for (const chunk of encodeCheckpoint(value)) await handle.writeFile(chunk);
-      await handle.sync();
-    } finally {
-      await handle.close();
+      await mkdir(join(file, '..'), { recursive: true });
+      const handle = await open(temporary, 'wx');
+      try {
+        for (const chunk of chunks) await handle.writeFile(chunk);
+        await handle.sync();
+      } finally {
+        await handle.close();
+      }
+      await rename(temporary, file);
+      await flush(join(file, '..'));
+    } catch (error) {
+      // What was written of it would keep a full disk full.
+      await rm(temporary, { force: true }).catch(() => undefined);
+      throw writeFailure(file, error);
     }
-    await rename(temporary, file);
-    await flush(join(file, '..'));
   }
 
   clear(job: string): Promise<void> {

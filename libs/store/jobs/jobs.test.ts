@@ -174,6 +174,7 @@ for (const kind of ['embedded', 'postgresql'] as const) {
       assert.equal((await jobs.get(running.id)).state, 'cancelled');
       assert.equal((await jobs.get(queued.id)).attempts, 0);
       assert.equal((await jobs.cancel(next.id)).state, 'succeeded', 'an ended job stays as it is');
+      await close(jobs);
       assert.deepEqual(readdirSync(join(directory, 'jobs')), []);
     });
 
