@@ -47,7 +47,27 @@ test('splits are disjoint, in range, of the sizes asked for, and the same for th
 });
 
 test('splits that cannot be are refused', () => {
-  assert.throws(() => splitIndices(3, 0, { fit: 0.9, search: 0.05, certify: 0.05 }), /3 samples are too few.*'search'/);
+  assert.throws(
+    () => splitIndices(3, 0, { fit: 0.9, search: 0.05, certify: 0.05 }),
+    /the data: 3 samples are too few to split, expected at least 16: the part 'search' would be empty/,
+  );
+  const thirds = { fit: 0.4, search: 0.3, certify: 0.3 };
+  assert.throws(() => splitIndices(1, 0, thirds, 'cats.safetensors'), {
+    code: 'INVALID_ARGUMENT',
+    message: /^cats\.safetensors: 1 samples are too few to split, expected at least 3: the part 'fit' would be empty$/,
+  });
+  fc.assert(
+    fc.property(fc.integer({ min: 0, max: 30 }), fc.double({ min: 0.02, max: 0.9, noNaN: true }), (size, fit) => {
+      const fractions = { fit, search: (1 - fit) / 2, certify: (1 - fit) / 2 };
+      try {
+        splitIndices(size, 0, fractions);
+      } catch (error) {
+        const wanted = Number(/at least (\d+)/.exec((error as Error).message)?.[1]);
+        for (let below = size; below < wanted; below++) assert.throws(() => splitIndices(below, 0, fractions));
+        splitIndices(wanted, 0, fractions);
+      }
+    }),
+  );
   assert.throws(() => splitIndices(9, 0, { fit: 0.9, search: 0.2, certify: 0.2 }), /add up to at most 1/);
   assert.throws(() => splitIndices(9, 0, { fit: 0.9, search: Number.NaN, certify: 0.1 }), /add up to at most 1/);
 });

@@ -35,20 +35,37 @@ export function orderClasses(
     throw invalid(`${where} has ${sorted.length} class folders, the model only ${wanted.length} labels`);
   }
   if (wanted.every((name) => unnamed.test(name))) return alphabetical;
-  // ImageNet's labels list synonyms: "tench, Tinca tinca".
-  const byName = new Map<string, number>();
-  wanted.forEach((names, label) => {
-    for (const name of [names, ...names.split(',')]) {
-      if (!byName.has(canonical(name))) byName.set(canonical(name), label);
-    }
-  });
+  const byName = labelsByName(wanted);
   const strangers = sorted.filter((folder) => !byName.has(canonical(folder)));
   if (strangers.length === sorted.length && sorted.length === wanted.length) return alphabetical;
   if (strangers.length > 0) {
     throw invalid(`${where} has class folders that are no labels of the model: ${strangers.slice(0, 5).join(', ')}`);
   }
-  return {
-    classes: wanted,
-    labelOf: new Map(sorted.map((folder) => [folder, byName.get(canonical(folder)) as number])),
+  const labelOf = new Map<string, number>();
+  for (const folder of sorted) {
+    const [label = 0, ...others] = byName.get(canonical(folder)) ?? [];
+    if (others.length > 0) {
+      const labels = [label, ...others].join(' and ');
+      throw invalid(
+        `${where}: class folder ${folder} may be any of the labels ${labels} of the model, expected a name of one`,
+      );
+    }
+    labelOf.set(folder, label);
+  }
+  return { classes: wanted, labelOf };
+}
+
+/**
+ * The labels that go by each name. ImageNet's list synonyms ("tench, Tinca tinca"), and two of its classes are called "crane": a
+ * whole label goes before a synonym in another, and what then still has two labels belongs to neither.
+ */
+function labelsByName(wanted: readonly string[]): Map<string, number[]> {
+  const collect = (namesOf: (label: string) => readonly string[]) => {
+    const found = new Map<string, number[]>();
+    wanted.forEach((names, label) => {
+      for (const name of new Set(namesOf(names).map(canonical))) found.set(name, [...(found.get(name) ?? []), label]);
+    });
+    return found;
   };
+  return new Map([...collect((label) => label.split(',')), ...collect((label) => [label])]);
 }

@@ -93,6 +93,12 @@ test('labels are in the order of the model where the names agree', async () => {
   await refused(labels(['cat', 'dog']), 'INVALID_ARGUMENT', /no labels of the model: sea_lion/);
   await refused(labels(['x', 'y', 'z']), 'INVALID_ARGUMENT', /no labels of the model: cat, sea_lion/);
   await refused(labels(['cat']), 'INVALID_ARGUMENT', /2 class folders, the model only 1/);
+  // As in ImageNet: a name that two classes have is nobody's, a whole name goes before a synonym.
+  assert.deepEqual(await labels(['dog', 'dog', 'cat', 'sea lion']), [2, 3]);
+  assert.deepEqual(await labels(['tiger, cat', 'cat', 'sea lion']), [1, 2]);
+  const twice = /class folder cat may be any of the labels 0 and 2 of the model/;
+  await refused(labels(['cat', 'sea lion', 'Cat']), 'INVALID_ARGUMENT', twice);
+  await refused(labels(['tiger, cat', 'sea lion', 'lynx, cat']), 'INVALID_ARGUMENT', twice);
 });
 
 test('a flat folder of images has no labels', async () => {

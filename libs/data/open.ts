@@ -11,6 +11,13 @@ import { findIdxImages, isIdxImages, openIdx } from './idx.js';
 import { openImageFolder } from './image-folder.js';
 import { openTensors } from './tensors.js';
 
+/** Whether a spec names bundled data, or a split of it, that is there. */
+export function isBundled(spec: string): boolean {
+  return spec === bundled || splits.some((split) => spec === `${bundled}/${split}`);
+}
+
+const bundled = 'demo:digits';
+
 /** What a spec turned out to be. */
 interface Located {
   readonly spec: string;
@@ -26,9 +33,9 @@ interface DatasetKind {
 
 const kinds: readonly DatasetKind[] = [
   {
-    expects: 'demo:digits',
+    expects: bundled,
     async open({ spec, options }, preprocessing) {
-      return spec === 'demo:digits' ? openDemoDigits(preprocessing, options.split) : undefined;
+      return spec === bundled ? openDemoDigits(preprocessing, options.split) : undefined;
     },
   },
   {
@@ -85,8 +92,7 @@ async function locate(spec: string, options: DatasetOptions): Promise<Located> {
   const bySplit = split && { ...options, split };
   if (spec.startsWith('demo:')) {
     const name = parent ?? spec;
-    if (name !== 'demo:digits')
-      throw new HeartwoodError('NOT_FOUND', `${spec} is no bundled dataset: expected demo:digits`);
+    if (name !== bundled) throw new HeartwoodError('NOT_FOUND', `${spec} is no bundled dataset: expected ${bundled}`);
     return { spec: name, kind: 'name', options: bySplit ?? options };
   }
   const kind = await kindOf(spec);

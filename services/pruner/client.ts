@@ -1,6 +1,6 @@
 /** A client of the pruning service for the commands that talk to a pruner. */
 import { ClientError, createChannel, createClient } from 'nice-grpc';
-import { HeartwoodError, internal } from '../../libs/errors/error.js';
+import { HeartwoodError, internal, invalid } from '../../libs/errors/error.js';
 import {
   type Job,
   JobState,
@@ -47,11 +47,17 @@ export function connectPruning(address: string, maxMessageBytes = 64 * 1024 * 10
   return {
     waitUntilReady: (deadlineMs) => waitUntilReady(() => pruning.listJobs({ pageSize: 1 }), deadlineMs),
     create: (request, requestId = '') =>
-      mapped(() =>
-        pruning.createJob({ requestId, request: { name: '', units: [], policy: '', loss: '', seed: 0, ...request } }),
-      ),
+      mapped(() => {
+        checkUnsigned({ seed: request.seed, samples: request.samples });
+        const wish = { name: '', units: [], policy: '', loss: '', seed: 0, ...request };
+        return pruning.createJob({ requestId, request: wish });
+      }),
     get: (id) => mapped(() => pruning.getJob({ id })),
-    list: (options = {}) => mapped(() => pruning.listJobs(options)),
+    list: (options = {}) =>
+      mapped(() => {
+        checkUnsigned({ page_size: options.pageSize });
+        return pruning.listJobs(options);
+      }),
     cancel: (id) => mapped(() => pruning.cancelJob({ id })),
     watch: (id, options = {}) => resumed((signal) => pruning.watchJob({ id }, signal ? { signal } : {}), options),
     report: (id) => mapped(() => pruning.getReport({ id })),
@@ -62,6 +68,14 @@ export function connectPruning(address: string, maxMessageBytes = 64 * 1024 * 10
 /** Whether a job in this state will never change again. */
 export function hasEnded(state: JobState): boolean {
   return state !== JobState.JOB_STATE_QUEUED && state !== JobState.JOB_STATE_RUNNING;
+}
+
+/** What the protocol cannot carry is refused by its field, before the encoder does without one. */
+function checkUnsigned(fields: Readonly<Record<string, number | undefined>>): void {
+  for (const [field, value] of Object.entries(fields)) {
+    if (value === undefined || (Number.isInteger(value) && value >= 0 && value < 2 ** 32)) continue;
+    throw invalid(`${field}: expected a whole number from 0 to ${2 ** 32 - 1}, got ${value}`);
+  }
 }
 
 async function* resumed(

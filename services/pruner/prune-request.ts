@@ -1,5 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join } from 'node:path';
+import { isBundled } from '../../libs/data/open.js';
 import { HeartwoodError, invalid } from '../../libs/errors/error.js';
 import { checkName } from '../../libs/store/names.js';
 import type { PruneRequest as WireRequest } from '../../proto/gen/heartwood/pruning/v1/pruning.js';
@@ -32,9 +33,7 @@ export async function checkRequest(request: WireRequest | undefined): Promise<Jo
   if (!request) throw invalid('request: expected what to prune, got nothing');
   const checked: JobRequest = {
     modelDirectory: checkPath(request.modelDirectory, 'model_directory', 'the folder of a model'),
-    data: request.data.startsWith('demo:')
-      ? request.data
-      : checkPath(request.data, 'data', 'calibration data, or demo:digits'),
+    data: checkData(request.data),
     name: checkName(request.name || basename(request.modelDirectory), 'name'),
     ...checkTarget(request),
     units: checkUnits(request.units),
@@ -46,6 +45,17 @@ export async function checkRequest(request: WireRequest | undefined): Promise<Jo
   };
   await checkThere(checked);
   return checked;
+}
+
+function checkData(data: string): string {
+  if (!data.startsWith('demo:')) return checkPath(data, 'data', 'calibration data, or demo:digits');
+  if (!isBundled(data)) {
+    throw new HeartwoodError(
+      'NOT_FOUND',
+      `data: no bundled dataset ${JSON.stringify(data.slice(0, 200))}, expected demo:digits, or a split of it such as demo:digits/test`,
+    );
+  }
+  return data;
 }
 
 function checkPath(path: string, field: string, what: string): string {

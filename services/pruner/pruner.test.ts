@@ -129,6 +129,11 @@ test('bad requests are refused by the name of the field', async () => {
     [{ ...wish, data: '' }, 'INVALID_ARGUMENT', /^data: expected/],
     [{ ...wish, data: 'relative/path' }, 'INVALID_ARGUMENT', /^data: expected an absolute path/],
     [{ ...wish, data: '/nowhere/at/all' }, 'NOT_FOUND', /^data: nothing at \/nowhere/],
+    [{ ...wish, data: 'demo:zzz' }, 'NOT_FOUND', /^data: no bundled dataset "demo:zzz", expected demo:digits/],
+    [{ ...wish, data: 'demo:digits/all' }, 'NOT_FOUND', /^data: no bundled dataset/],
+    [{ ...wish, seed: -1 }, 'INVALID_ARGUMENT', /^seed: expected a whole number from 0 to 4294967295, got -1/],
+    [{ ...wish, seed: 0.5 }, 'INVALID_ARGUMENT', /^seed: .* got 0\.5/],
+    [{ ...wish, samples: 2 ** 32 }, 'INVALID_ARGUMENT', /^samples: /],
     [{ ...wish, modelDirectory: '' }, 'INVALID_ARGUMENT', /^model_directory/],
     [{ ...wish, modelDirectory: join(root, 'absent') }, 'NOT_FOUND', /^model_directory: no folder/],
     [{ ...wish, modelDirectory: empty }, 'NOT_FOUND', /^model_directory: expected a config\.json/],
@@ -154,6 +159,7 @@ test('ids, pages and states that make no sense are refused', async () => {
   await assert.rejects(client.report(absent), coded('NOT_FOUND', /no such job/));
   await assert.rejects(finished(absent), coded('NOT_FOUND', /no such job/));
   await assert.rejects(client.list({ pageToken: 'x' }), coded('INVALID_ARGUMENT', /^page_token/));
+  await assert.rejects(client.list({ pageSize: -1 }), coded('INVALID_ARGUMENT', /^page_size: .* got -1/));
   await assert.rejects(client.list({ pageSize: 5000 }), coded('INVALID_ARGUMENT', /^page_size/));
   await assert.rejects(client.list({ states: [JobState.JOB_STATE_UNSPECIFIED] }), coded('INVALID_ARGUMENT', /^states/));
 });
