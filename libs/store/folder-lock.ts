@@ -3,6 +3,7 @@ import { link, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/pro
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { HeartwoodError } from '../errors/error.js';
+import { writeFailure } from '../errors/write-failure.js';
 
 /** Who holds a lock. The start time tells a process from a later one that was given the same id. */
 interface Holder {
@@ -19,13 +20,15 @@ const SILENT_MS = 6 * SIGN_OF_LIFE_MS;
 /**
  * Takes a folder for this process alone. A lock whose process is gone (or was another of the same id) is taken over at once; one of
  * another host when it has given no sign of life for a minute.
- * @throws HeartwoodError FAILED_PRECONDITION naming the process that holds it
+ * @throws HeartwoodError FAILED_PRECONDITION naming the process that holds it; as {@link writeFailure}
  */
 export async function lockFolder(directory: string): Promise<{ release(): Promise<void> }> {
   const path = join(directory, LOCK_FILE);
   const mine = join(directory, `.${LOCK_FILE}.${process.pid}-${randomBytes(4).toString('hex')}`);
   const holder: Holder = { host: hostname(), pid: process.pid, started: await startTime(process.pid) };
-  await writeFile(mine, JSON.stringify(holder));
+  await writeFile(mine, JSON.stringify(holder)).catch((cause: unknown) => {
+    throw writeFailure(directory, cause);
+  });
   try {
     for (;;) {
       // A hard link appears with its whole content or, when the name is taken, not at all.

@@ -6,7 +6,9 @@ import { afterEach, beforeEach, test } from 'node:test';
 import { HeartwoodError } from '../errors/error.js';
 import { writeFailure } from '../errors/write-failure.js';
 import { writeDurably } from './durable.js';
+import { lockFolder } from './folder-lock.js';
 import { FileCheckpoints } from './jobs/checkpoints.js';
+import { Jobs } from './jobs/jobs.js';
 import { openRepository, type Repository } from './repository.js';
 import { fillWith, sampleDraft } from './testing/versions.js';
 
@@ -67,6 +69,17 @@ test('a full disk and a folder that is read-only are told apart, by name', async
     repository.publish('taken', fillWith()),
     coded('INVALID_ARGUMENT', /taken: cannot be written: E/),
   );
+  const unmade = coded('INVALID_ARGUMENT', /taken(\/x)?: cannot be written: E/);
+  await assert.rejects(openRepository(join(file, 'x'), { create: true }), unmade);
+  // Root may write anywhere.
+  if (process.getuid?.() !== 0) {
+    const closed = join(root, 'closed');
+    mkdirSync(closed, { mode: 0o500 });
+    const refused = coded('INVALID_ARGUMENT', /^repository .*closed: cannot be written: EACCES/);
+    await assert.rejects(openRepository(closed, { create: true }), refused);
+  }
+  await assert.rejects(Jobs.open({ directory: join(file, 'x') }), unmade);
+  await assert.rejects(lockFolder(file), unmade);
   await assert.rejects(
     writeDurably(join(file, 'x.json'), '{}'),
     coded('INVALID_ARGUMENT', /taken\/x\.json: cannot be written: E/),

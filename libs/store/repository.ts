@@ -1,4 +1,4 @@
-import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
+import { access, constants, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { HeartwoodError, messageOf } from '../errors/error.js';
 import { writeFailure } from '../errors/write-failure.js';
@@ -205,7 +205,11 @@ export async function openRepository(directory: string, options: OpenRepositoryO
   const path = resolve(directory);
   if (options.create) {
     await mkdir(path, { recursive: true }).catch((cause: unknown) => {
-      throw new HeartwoodError('INVALID_ARGUMENT', `repository ${path}: ${messageOf(cause)}`, { cause });
+      throw writeFailure(`repository ${path}`, cause);
+    });
+    // Said at once: whoever wants it made wants to write to it.
+    await access(path, constants.W_OK).catch((cause: unknown) => {
+      throw writeFailure(`repository ${path}`, cause);
     });
     await cleanStaging(path);
     for (const entry of await readdir(path, { withFileTypes: true }))

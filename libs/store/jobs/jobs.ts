@@ -1,6 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { writeFailure } from '../../errors/write-failure.js';
 import type { Database } from '../database/database.js';
 import { openEmbedded } from '../database/embedded.js';
 import { openPostgresql } from '../database/postgresql.js';
@@ -44,10 +45,12 @@ export class Jobs {
     private readonly pollMs: number,
   ) {}
 
-  /** @throws HeartwoodError as {@link openPostgresql} and {@link openEmbedded} */
+  /** @throws HeartwoodError as {@link openPostgresql} and {@link openEmbedded}; as {@link writeFailure} for the folder */
   static async open(options: OpenJobsOptions): Promise<Jobs> {
     const { leaseSeconds = 30, heartbeatMs = 500, pollMs = 1000, maxDeaths = 3, onWarning } = options;
-    await mkdir(options.directory, { recursive: true });
+    await mkdir(options.directory, { recursive: true }).catch((cause: unknown) => {
+      throw writeFailure(options.directory, cause);
+    });
     const database = options.database
       ? await openPostgresql(options.database)
       : await openEmbedded(join(options.directory, 'database'));
