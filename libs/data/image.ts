@@ -60,12 +60,15 @@ function open(bytes: Uint8Array): Sharp {
 }
 
 function undecodable(name: string, error: unknown): HeartwoodError {
-  // libvips says the same once for every attempt to go on.
-  const lines = messageOf(error).split('\n');
-  const said = new Set(lines.map((line) => line.trim().replaceAll(/\s+/g, ' ')).filter((line) => line !== ''));
+  // libvips says the same once for every attempt to go on, at first behind where it was said.
+  const said: string[] = [];
+  for (const line of messageOf(error).split('\n')) {
+    const text = line.trim().replaceAll(/\s+/g, ' ');
+    if (text !== '' && !said.some((earlier) => earlier.endsWith(text))) said.push(text);
+  }
   return invalid(
     `${name} is not an image that can be decoded (JPEG, PNG or WebP of at most ${pixelLimit / 1e6} megapixels): ` +
-      [...said].join('; '),
+      said.join('; '),
     error,
   );
 }

@@ -99,7 +99,12 @@ test('broken and truncated images are refused by name, in one line', async () =>
   })
     .jpeg()
     .toBuffer();
-  for (const bytes of [new Uint8Array(0), Buffer.from('this is not an image'), whole.subarray(0, whole.length >> 1)]) {
+  for (const bytes of [
+    new Uint8Array(0),
+    Buffer.from('this is not an image'),
+    whole.subarray(0, whole.length >> 1),
+    whole.subarray(0, 100),
+  ]) {
     await assert.rejects(preprocessImage(bytes, square, 'dog.jpg'), (error: Error) => {
       assert.equal((error as { code?: string }).code, 'INVALID_ARGUMENT');
       assert.match(error.message, /^dog\.jpg is not an image that can be decoded[^\n]*$/);
