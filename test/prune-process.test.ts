@@ -88,9 +88,9 @@ test('of two processes at the same job one does it and the other says so', async
   const repository = join(root, 'twice');
   const both = await Promise.all([start(pruneArguments(repository)).ended, start(pruneArguments(repository)).ended]);
   const [done, refused] = both.sort((a, b) => a.code! - b.code!);
-  assert.equal(done!.code, 0, done!.err);
-  assert.equal(refused!.code, 1);
-  assert.match(refused!.err, /^heartwood: [^\n]*: another process is at the same job\n$/);
+  assert.equal(done.code, 0, done.err);
+  assert.equal(refused.code, 1);
+  assert.match(refused.err, /^heartwood: [^\n]*: another process is at the same job\n$/);
 });
 
 test('evaluate and compare read what prune published', async () => {

@@ -33,7 +33,7 @@ export async function openCalibration(
     );
   }
   const order = permutation(dataset.size, randomFor(request.seed, dataset.size)).slice(0, used);
-  const places = splitIndices(used, request.seed, fractions);
+  const places = splitIndices(used, request.seed, fractions, dataset.name);
   const pick = (part: readonly number[]) => part.map((at) => order[at]!);
   return {
     dataset,
