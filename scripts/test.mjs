@@ -25,10 +25,11 @@ const shortName = (file) =>
 
 function record(event, outcome) {
   const failure = outcome === 'failed' ? event.details.error : undefined;
-  // A suite counts only for what went wrong outside of its tests (a hook of it).
-  if (failure?.failureType === 'subtestsFailed' || (event.details?.type === 'suite' && failure === undefined)) return;
-  silent.delete(event.file);
   const reason = event.skip ?? event.todo;
+  // A suite counts only for what went wrong outside of its tests (a hook of it), or when all of it was skipped.
+  const quiet = event.details?.type === 'suite' && failure === undefined && reason === undefined;
+  if (failure?.failureType === 'subtestsFailed' || quiet) return;
+  silent.delete(event.file);
   const kind = outcome === 'passed' && reason !== undefined ? 'skipped' : outcome;
   // A file that ended badly by itself is reported as a test with the file's path as its name.
   const name = event.name === event.file ? shortName(event.file) : `${shortName(event.file ?? '')}: ${event.name}`;
