@@ -1,6 +1,20 @@
 import { internal } from '../../errors/error.js';
-import type { Node, Value } from '../../onnx/ir.js';
-import { gather, gatherND, scatterND, unsqueeze, where } from '../../onnx/ops/index.js';
+import type { GraphBuilder } from '../../onnx/builder.js';
+import type { Node, Shape, Value } from '../../onnx/ir.js';
+import {
+  cast,
+  equal,
+  gather,
+  gatherND,
+  matMul,
+  mul,
+  reduceSum,
+  reshape,
+  scatterND,
+  unsqueeze,
+  where,
+} from '../../onnx/ops/index.js';
+import { elementCount } from '../../onnx/shapes.js';
 import { linear, spread, unbroadcast, zeros } from '../algebra.js';
 import type { RuleFamily } from '../rule.js';
 
@@ -16,6 +30,26 @@ function reduces(node: Node): boolean {
   return reduction?.kind === 'string' && reduction.value === 'add';
 }
 
+/**
+ * Zeros of a shape, with each row of d added at its coordinates; those may repeat. coordinates [.., K], d [.., rest of the shape after
+ * K axes]. A product with the selection, 0 or 1: the runtime's ScatterND adds by several threads at once, and loses sums where
+ * coordinates repeat.
+ */
+function addedAt(g: GraphBuilder, shape: Shape, coordinates: Value, d: Value): Value {
+  const axes = Number(coordinates.shape.at(-1));
+  const places = elementCount(shape.slice(0, axes));
+  const width = elementCount(shape.slice(axes));
+  const lead = coordinates.shape.slice(0, -1);
+  const count = lead.length === 1 ? lead[0]! : elementCount(lead);
+  // One index over the first K axes: Σ i_k · (length of what follows it).
+  const strides = shape.slice(0, axes).map((_, k) => elementCount(shape.slice(k + 1, axes)));
+  const index = reduceSum(g, mul(g, coordinates, g.integers(strides)), [-1], false);
+  const row = reshape(g, index, [count]);
+  const every = g.integers([...Array(places).keys()], [places, 1]);
+  const selection = cast(g, equal(g, every, unsqueeze(g, row, [0])), d.type as 'float32');
+  return reshape(g, matMul(g, selection, reshape(g, d, [count, width])), shape);
+}
+
 export const selectRules: RuleFamily<'Gather' | 'GatherND' | 'ScatterND' | 'Where'> = {
   // y = x[i] along axis 0:  ẋ[i];  x̄ = zeros, ȳ added at i
   Gather: {
@@ -25,7 +59,7 @@ export const selectRules: RuleFamily<'Gather' | 'GatherND' | 'ScatterND' | 'Wher
       if (axis?.kind === 'int' && axis.value !== 0)
         throw internal(`${node.name}: only rows are gathered differentiably`);
       if (!wanted[0]) return [];
-      return [linear(dy, (d) => scatterND(g, zeros(g, x), unsqueeze(g, indices, [-1]), d, 'add'))];
+      return [linear(dy, (d) => addedAt(g, x.shape, unsqueeze(g, indices, [-1]), d))];
     },
     pushforward: ({ g, node, tangents: [dx] }) => [linear(dx, (d) => gather(g, d, inputsOf(node)[1]!, 0))],
   },
@@ -33,7 +67,7 @@ export const selectRules: RuleFamily<'Gather' | 'GatherND' | 'ScatterND' | 'Wher
   GatherND: {
     pullback: ({ g, node, cotangents: [dy] }) => {
       const [x, indices] = inputsOf(node) as [Value, Value];
-      return [linear(dy, (d) => scatterND(g, zeros(g, x), indices, d, 'add'))];
+      return [linear(dy, (d) => addedAt(g, x.shape, indices, d))];
     },
     pushforward: ({ g, node, tangents: [dx] }) => [linear(dx, (d) => gatherND(g, d, inputsOf(node)[1]!))],
   },

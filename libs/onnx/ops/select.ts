@@ -67,7 +67,10 @@ export function scatterElements(
   });
 }
 
-/** Whole rows: x[indices[i]] is replaced by, or gets added, updates[i]. indices [..., K] are coordinates of the first K axes. */
+/**
+ * Whole rows: x[indices[i]] is replaced by, or gets added, updates[i]. indices [..., K] are coordinates of the first K axes, each at
+ * most once: the runtime's CPU kernel adds by several threads without a lock, and repeated ones lose sums.
+ */
 export function scatterND(
   g: GraphBuilder,
   x: Value,
