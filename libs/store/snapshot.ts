@@ -55,6 +55,8 @@ export class SnapshotReader {
         const file = join(folder, MANIFEST_FILE);
         seen.add(file);
         const { identity, manifest } = await this.#manifest(file, name, version);
+        // Removed between the list and the look: it is not there, rather than broken.
+        if (manifest instanceof HeartwoodError && !(await stat(folder).catch(() => undefined))) continue;
         keys.push(`${name}/${version}:${identity}`);
         if (manifest instanceof HeartwoodError) problems.push({ model: name, version, error: manifest });
         else versions.push({ version, directory: folder, manifest });
