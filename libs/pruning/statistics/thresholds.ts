@@ -42,9 +42,13 @@ function after(value: number): number {
 /** Log units by which "merges nothing" is put below the least threshold of its column, so that JSON can hold it. */
 const beyond = 8;
 
+/** Twice what the interpolation tells apart (stages/budget.ts): rows of a table are never on its edge. */
+const leastStep = 2e-4;
+const logOf = (loss: number): number => Math.log(Math.max(loss, 1e-9));
+
 /**
  * Rows as measured made into a table that is monotone: by FLOPs saved, the loss and every threshold by running maxima; of rows with
- * the same loss, to a ten-thousandth, the one that saves most stays.
+ * the same loss, to two ten-thousandths, the one that saves most stays.
  * @throws HeartwoodError INVALID_ARGUMENT for no rows, rows of different lengths, or what is no number
  */
 export function budgetTable(measured: readonly BudgetRow[], scale = 1): BudgetTable {
@@ -69,10 +73,12 @@ export function budgetTable(measured: readonly BudgetRow[], scale = 1): BudgetTa
   for (const { flopsSaved, kl, thresholds } of [...measured].sort(
     (a, b) => a.flopsSaved - b.flopsSaved || a.kl - b.kl,
   )) {
+    // Sorted by saving, then loss: one that saves no more than the row before is a worse choice of the same.
+    if (rows.length > 0 && flopsSaved <= rows.at(-1)!.flopsSaved) continue;
     const before = loss;
     loss = Math.max(loss, kl);
     levels = levels.map((level, c) => Math.max(level, thresholds[c]!));
-    if (rows.length > 0 && loss <= before * (1 + 1e-4)) rows.pop();
+    if (rows.length > 0 && logOf(loss) - logOf(before) < leastStep) rows.pop();
     rows.push({ flopsSaved, kl: loss, thresholds: levels });
   }
   return { rows, scale };
