@@ -3,7 +3,7 @@ import { after, before, test } from 'node:test';
 import { Status } from 'nice-grpc';
 import sharp from 'sharp';
 import type { DeepPartial, ModelInferRequest } from '../../proto/gen/open_inference_grpc.js';
-import { joinBytes } from './tensor-codec.js';
+import { joinBytes } from './open-inference/tensor-codec.js';
 import { liveServer, type LiveServer, pixels, rawRequest, refused } from './testing/live-server.js';
 
 let live: LiveServer;

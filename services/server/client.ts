@@ -10,7 +10,8 @@ import {
   type ModelMetadataResponse,
 } from '../../proto/gen/open_inference_grpc.js';
 import { fromStatus, isAbort } from '../grpc-errors.js';
-import { decodeInput, encodeOutput, joinBytes, toTensorValue } from './tensor-codec.js';
+import { toTensorValue } from './inference/wire-tensor.js';
+import { decodeInput, encodeOutput, joinBytes } from './open-inference/tensor-codec.js';
 
 export interface InferenceRequest {
   readonly model: string;

@@ -8,15 +8,15 @@ import { createRegistry, serveMetrics } from '../../libs/telemetry/metrics.js';
 import { ServingServiceDefinition } from '../../proto/gen/heartwood/serving/v1/serving.js';
 import { GRPCInferenceServiceDefinition } from '../../proto/gen/open_inference_grpc.js';
 import { errorMapping } from '../grpc-errors.js';
-import { manifestBudget } from './budget.js';
-import { Catalog } from './catalog.js';
-import { ImagePool } from './image-pool.js';
-import { Inference } from './inference.js';
-import { openInference } from './open-inference.js';
+import { manifestBudget } from './inference/budget.js';
+import { Catalog } from './catalog/catalog.js';
+import { ImagePool } from './inference/image-pool.js';
+import { Inference } from './inference/inference.js';
+import { openInference } from './open-inference/service.js';
 import { type ServerOptions, settingsOf } from './options.js';
-import { loadVersion } from './served-version.js';
-import { ServerMetrics } from './server-metrics.js';
-import { serving } from './serving.js';
+import { loadVersion } from './catalog/served-version.js';
+import { ServerMetrics } from './metrics/server-metrics.js';
+import { serving } from './serving/service.js';
 
 export interface RunningServer {
   readonly grpcPort: number;

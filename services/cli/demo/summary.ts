@@ -1,5 +1,5 @@
 import type { Manifest } from '../../../libs/store/manifest.js';
-import { flopsOf } from '../../server/flops.js';
+import { flopsOf } from '../../server/inference/flops.js';
 import { argmax, klDivergence, logSoftmax, mean, quantile } from '../measure/statistics.js';
 import { flopsText, percent, short } from '../output.js';
 import { tokensText } from '../measure/evaluate.js';

@@ -3,7 +3,7 @@ import type { Runtime, Session } from '../../../libs/runtime/runtime.js';
 import type { TensorValue } from '../../../libs/runtime/tensor.js';
 import type { Manifest } from '../../../libs/store/manifest.js';
 import type { Repository } from '../../../libs/store/repository.js';
-import { flopsOf, tokensKeptOf } from '../../server/flops.js';
+import { flopsOf, tokensKeptOf } from '../../server/inference/flops.js';
 
 /** What one batch gave. */
 export interface BatchAnswer {

@@ -2,11 +2,11 @@ import assert from 'node:assert/strict';
 import { appendFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { createRuntime, type Runtime } from '../../libs/runtime/runtime.js';
-import type { Repository } from '../../libs/store/repository.js';
+import { createRuntime, type Runtime } from '../../../libs/runtime/runtime.js';
+import type { Repository } from '../../../libs/store/repository.js';
 import { loadVersion } from './served-version.js';
-import { budgetDraft, budgetModel, meanModel, publishGraph } from './testing/fixture-models.js';
-import { temporaryRepository } from './testing/temporary-repository.js';
+import { budgetDraft, budgetModel, meanModel, publishGraph } from '../testing/fixture-models.js';
+import { temporaryRepository } from '../testing/temporary-repository.js';
 
 let repository: Repository;
 let remove: () => Promise<void>;

@@ -1,6 +1,6 @@
-import { type ErrorCode, HeartwoodError, internal } from '../../libs/errors/error.js';
-import type { ImagePreprocessing } from '../../libs/models/preprocessing.js';
-import { WorkerThread } from '../../libs/runtime/worker-thread.js';
+import { type ErrorCode, HeartwoodError, internal } from '../../../libs/errors/error.js';
+import type { ImagePreprocessing } from '../../../libs/models/preprocessing.js';
+import { WorkerThread } from '../../../libs/runtime/worker-thread.js';
 
 export type ImageRequest =
   | {

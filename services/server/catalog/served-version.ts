@@ -1,11 +1,11 @@
 import { join } from 'node:path';
-import type { Runtime, Session } from '../../libs/runtime/runtime.js';
-import type { TensorInfo } from '../../libs/runtime/tensor.js';
-import type { Manifest } from '../../libs/store/manifest.js';
-import type { Repository } from '../../libs/store/repository.js';
-import type { VersionEntry } from '../../libs/store/snapshot.js';
-import { FifoScheduler, type Scheduler } from './scheduler.js';
-import { HeartwoodError } from '../../libs/errors/error.js';
+import type { Runtime, Session } from '../../../libs/runtime/runtime.js';
+import type { TensorInfo } from '../../../libs/runtime/tensor.js';
+import type { Manifest } from '../../../libs/store/manifest.js';
+import type { Repository } from '../../../libs/store/repository.js';
+import type { VersionEntry } from '../../../libs/store/snapshot.js';
+import { FifoScheduler, type Scheduler } from '../scheduling/scheduler.js';
+import { HeartwoodError } from '../../../libs/errors/error.js';
 
 /** The name of the input for preprocessed pixels, [B, C, H, W]; it may come as encoded files instead, as `image`. */
 export const PIXELS = 'pixel_values';

@@ -1,7 +1,7 @@
 /** Entry of a thread that preprocesses encoded images: the arithmetic of a large image would hold the event loop up. */
 import { parentPort } from 'node:worker_threads';
-import { preprocessImage } from '../../libs/data/preprocess.js';
-import { HeartwoodError, messageOf } from '../../libs/errors/error.js';
+import { preprocessImage } from '../../../libs/data/preprocess.js';
+import { HeartwoodError, messageOf } from '../../../libs/errors/error.js';
 import type { ImageReply, ImageRequest } from './image-pool.js';
 
 const port = parentPort;

@@ -1,7 +1,7 @@
-import { invalid } from '../../libs/errors/error.js';
-import type { InferParameter } from '../../proto/gen/open_inference_grpc.js';
-import type { ServedVersion } from './served-version.js';
-import type { WireTensor } from './tensor-codec.js';
+import { invalid } from '../../../libs/errors/error.js';
+import type { InferParameter } from '../../../proto/gen/open_inference_grpc.js';
+import type { ServedVersion } from '../catalog/served-version.js';
+import type { WireTensor } from './wire-tensor.js';
 
 /** Says which budget a request without one gets, in nats per sample. A controller may raise it under load. */
 export interface BudgetPolicy {

@@ -1,11 +1,11 @@
-import { countPixels } from '../../libs/data/image.js';
-import { invalid } from '../../libs/errors/error.js';
-import type { ImagePreprocessing } from '../../libs/models/preprocessing.js';
-import type { TensorValue } from '../../libs/runtime/tensor.js';
-import type { ModelInferRequest } from '../../proto/gen/open_inference_grpc.js';
-import { type BudgetPolicy, budgetParameter, budgetTensor } from './budget.js';
-import { BUDGET, IMAGE, PIXELS, type ServedVersion } from './served-version.js';
-import { decodeInput, toTensorValue, type WireTensor } from './tensor-codec.js';
+import { countPixels } from '../../../libs/data/image.js';
+import { invalid } from '../../../libs/errors/error.js';
+import type { ImagePreprocessing } from '../../../libs/models/preprocessing.js';
+import type { TensorValue } from '../../../libs/runtime/tensor.js';
+import type { CallContents } from './call.js';
+import { type BudgetPolicy, budgetTensor } from './budget.js';
+import { BUDGET, IMAGE, PIXELS, type ServedVersion } from '../catalog/served-version.js';
+import { toTensorValue, type WireTensor } from './wire-tensor.js';
 
 /** Encoded images of one request may have as many pixels in all; each may have as many as libs/data decodes. */
 export const requestPixelLimit = 200_000_000;
@@ -31,20 +31,18 @@ export interface FeedMaker {
 }
 
 /**
- * Checks a request's inputs and makes the session's feeds of them: raw or typed contents decoded, encoded images preprocessed, the
- * budget filled in. All that is cheap is checked before the first image is decoded.
+ * Checks a call's inputs and makes the session's feeds of them: encoded images preprocessed, the budget filled in. All that is cheap is checked before the first image is decoded.
  * Throws INVALID_ARGUMENT naming the input.
  */
 export async function makeFeeds(
   maker: FeedMaker,
   served: ServedVersion,
-  request: ModelInferRequest,
+  { inputs, budget: asked }: CallContents,
   signal: AbortSignal,
 ): Promise<Feeds> {
-  const inputs = decodeInputs(request);
   checkNames(inputs, served);
   const batch = batchOf(inputs, maker.maxBatch);
-  const budget = budgetsOf(maker, served, request, inputs.get(BUDGET), batch);
+  const budget = budgetsOf(maker, served, asked, inputs.get(BUDGET), batch);
   const tensors: Record<string, TensorValue> = {};
   for (const [name, input] of inputs) {
     if (name === IMAGE || name === BUDGET) continue;
@@ -56,24 +54,6 @@ export async function makeFeeds(
   if (budget) tensors[BUDGET] = { type: 'float32', dims: [batch, 1], data: budget };
   // A list of its own: the tensors' buffers go to the worker.
   return { tensors, batch, budget: budget && Array.from(budget) };
-}
-
-function decodeInputs({ inputs, rawInputContents }: ModelInferRequest): Map<string, WireTensor> {
-  if (rawInputContents.length > 0) {
-    if (rawInputContents.length !== inputs.length) {
-      throw invalid(
-        `raw_input_contents: ${rawInputContents.length} of them, expected one for each of the ${inputs.length} inputs`,
-      );
-    }
-    const both = inputs.find(({ contents }) => contents !== undefined);
-    if (both) throw invalid(`input ${both.name}: contents beside raw_input_contents, expected one or the other`);
-  }
-  const tensors = new Map<string, WireTensor>();
-  for (const [index, input] of inputs.entries()) {
-    if (tensors.has(input.name)) throw invalid(`input ${input.name}: given twice`);
-    tensors.set(input.name, decodeInput(input, rawInputContents[index]));
-  }
-  return tensors;
 }
 
 function checkNames(inputs: ReadonlyMap<string, WireTensor>, served: ServedVersion): void {
@@ -107,15 +87,13 @@ function batchOf(inputs: ReadonlyMap<string, WireTensor>, maxBatch: number): num
 function budgetsOf(
   maker: FeedMaker,
   served: ServedVersion,
-  request: ModelInferRequest,
+  asked: number | undefined,
   tensor: WireTensor | undefined,
   batch: number,
 ): Float32Array | undefined {
-  // Checked for every version: that one without the input keeps all tokens fits any budget, but not a wrong one.
-  const parameter = budgetParameter(request.parameters);
   if (!served.takes(BUDGET)) return undefined;
   if (tensor) return budgetTensor(tensor, batch);
-  return new Float32Array(batch).fill(parameter ?? maker.budgets.budgetOf(served));
+  return new Float32Array(batch).fill(asked ?? maker.budgets.budgetOf(served));
 }
 
 async function pixelsOf(

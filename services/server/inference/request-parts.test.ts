@@ -1,17 +1,17 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import sharp from 'sharp';
-import type { Manifest } from '../../libs/store/manifest.js';
-import { sampleDraft } from '../../libs/store/testing/versions.js';
-import { Registry } from '../../libs/telemetry/metrics.js';
-import type { InferParameter } from '../../proto/gen/open_inference_grpc.js';
+import type { Manifest } from '../../../libs/store/manifest.js';
+import { sampleDraft } from '../../../libs/store/testing/versions.js';
+import { Registry } from '../../../libs/telemetry/metrics.js';
+import type { InferParameter } from '../../../proto/gen/open_inference_grpc.js';
 import { budgetParameter, manifestBudget } from './budget.js';
 import { flopsOf, tokensKeptOf } from './flops.js';
 import { ImagePool } from './image-pool.js';
-import { settingsOf } from './options.js';
-import type { ServedVersion } from './served-version.js';
-import { ServerMetrics } from './server-metrics.js';
-import { budgetDraft } from './testing/fixture-models.js';
+import { settingsOf } from '../options.js';
+import type { ServedVersion } from '../catalog/served-version.js';
+import { ServerMetrics } from '../metrics/server-metrics.js';
+import { budgetDraft } from '../testing/fixture-models.js';
 
 const manifest = { ...sampleDraft(), ...budgetDraft } as unknown as Manifest;
 

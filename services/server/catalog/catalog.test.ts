@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { HeartwoodError } from '../../libs/errors/error.js';
-import type { Manifest } from '../../libs/store/manifest.js';
-import type { Repository } from '../../libs/store/repository.js';
-import type { RepositorySnapshot, VersionEntry } from '../../libs/store/snapshot.js';
-import { createLogger } from '../../libs/telemetry/log.js';
+import { HeartwoodError } from '../../../libs/errors/error.js';
+import type { Manifest } from '../../../libs/store/manifest.js';
+import type { Repository } from '../../../libs/store/repository.js';
+import type { RepositorySnapshot, VersionEntry } from '../../../libs/store/snapshot.js';
+import { createLogger } from '../../../libs/telemetry/log.js';
 import { Catalog } from './catalog.js';
 import type { ServedVersion } from './served-version.js';
 

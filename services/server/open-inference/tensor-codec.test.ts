@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import type { TensorValue } from '../../libs/runtime/tensor.js';
-import type { InferTensorContents } from '../../proto/gen/open_inference_grpc.js';
-import { decodeInput, encodeOutput, joinBytes, toTensorValue } from './tensor-codec.js';
+import type { TensorValue } from '../../../libs/runtime/tensor.js';
+import type { InferTensorContents } from '../../../proto/gen/open_inference_grpc.js';
+import { toTensorValue } from '../inference/wire-tensor.js';
+import { decodeInput, encodeOutput, joinBytes } from './tensor-codec.js';
 
 const input = (name: string, datatype: string, shape: bigint[], contents?: Partial<InferTensorContents>) => ({
   name,

@@ -1,8 +1,8 @@
-import { Counter, durationBuckets, Gauge, Histogram, type Registry } from '../../libs/telemetry/metrics.js';
-import type { BudgetPolicy } from './budget.js';
-import type { Catalog, CatalogListener } from './catalog.js';
-import type { InferenceObserver, InferenceRecord } from './inference.js';
-import { BUDGET } from './served-version.js';
+import { Counter, durationBuckets, Gauge, Histogram, type Registry } from '../../../libs/telemetry/metrics.js';
+import type { BudgetPolicy } from '../inference/budget.js';
+import type { Catalog, CatalogListener } from '../catalog/catalog.js';
+import type { InferenceObserver, InferenceRecord } from '../inference/record.js';
+import { BUDGET } from '../catalog/served-version.js';
 
 const VERSION = ['model', 'version'] as const;
 

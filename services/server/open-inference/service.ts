@@ -1,18 +1,19 @@
 import { type CallContext, Status } from 'nice-grpc';
-import { checkName } from '../../libs/store/names.js';
-import type { TensorInfo } from '../../libs/runtime/tensor.js';
+import { checkName } from '../../../libs/store/names.js';
+import type { TensorInfo } from '../../../libs/runtime/tensor.js';
 import type {
   GRPCInferenceServiceImplementation,
   ModelInferRequest,
   ModelMetadataRequest,
   ModelReadyRequest,
   ModelStreamInferResponse,
-} from '../../proto/gen/open_inference_grpc.js';
-import { toServerError } from '../grpc-errors.js';
-import type { Catalog } from './catalog.js';
-import type { Inference } from './inference.js';
+} from '../../../proto/gen/open_inference_grpc.js';
+import { toServerError } from '../../grpc-errors.js';
+import type { Catalog } from '../catalog/catalog.js';
+import type { Inference } from '../inference/inference.js';
+import { callOf, responseOf } from './messages.js';
 import { answerInOrder } from './ordered-stream.js';
-import { IMAGE, PIXELS } from './served-version.js';
+import { IMAGE, PIXELS } from '../catalog/served-version.js';
 import { datatypeOf } from './tensor-codec.js';
 
 export interface OpenInferenceParts {
@@ -37,13 +38,16 @@ export function openInference(parts: OpenInferenceParts): GRPCInferenceServiceIm
     modelReady: (request: ModelReadyRequest) => Promise.resolve().then(() => ({ ready: isReady(catalog, request) })),
     serverMetadata: () => Promise.resolve({ name: 'heartwood', version: parts.version, extensions: [] }),
     modelMetadata: (request: ModelMetadataRequest) => Promise.resolve().then(() => metadata(catalog, request)),
-    modelInfer: (request: ModelInferRequest, { signal }: CallContext) => inference.infer(request, signal),
+    modelInfer: (request: ModelInferRequest, { signal }: CallContext) =>
+      inference.infer(callOf(request), signal, (answer) => responseOf(request, answer)),
     modelStreamInfer: (requests: AsyncIterable<ModelInferRequest>, { signal }: CallContext) => {
       const answer = (request: ModelInferRequest): Promise<ModelStreamInferResponse> =>
-        inference.infer(request, signal).then(
-          (inferResponse) => ({ errorMessage: '', inferResponse }),
-          (thrown: unknown) => streamError(parts, request, thrown),
-        );
+        inference
+          .infer(callOf(request), signal, (answer) => responseOf(request, answer))
+          .then(
+            (inferResponse) => ({ errorMessage: '', inferResponse }),
+            (thrown: unknown) => streamError(parts, request, thrown),
+          );
       return answerInOrder(requests, parts.streamWindow, answer, parts.stopping);
     },
   };

@@ -1,6 +1,6 @@
-import type { Manifest } from '../../libs/store/manifest.js';
-import { checkName, checkVersion } from '../../libs/store/names.js';
-import type { Repository } from '../../libs/store/repository.js';
+import type { Manifest } from '../../../libs/store/manifest.js';
+import { checkName, checkVersion } from '../../../libs/store/names.js';
+import type { Repository } from '../../../libs/store/repository.js';
 import {
   type ListVersionsRequest,
   type ModelVersion,
@@ -8,8 +8,8 @@ import {
   type ServingServiceImplementation,
   type VersionFacts,
   VersionState,
-} from '../../proto/gen/heartwood/serving/v1/serving.js';
-import type { Catalog, CatalogVersion } from './catalog.js';
+} from '../../../proto/gen/heartwood/serving/v1/serving.js';
+import type { Catalog, CatalogVersion } from '../catalog/catalog.js';
 
 const states = {
   loading: VersionState.VERSION_STATE_LOADING,

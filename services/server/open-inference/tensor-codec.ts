@@ -3,52 +3,40 @@ import type {
   InferTensorContents,
   ModelInferRequest_InferInputTensor,
   ModelInferResponse_InferOutputTensor,
-} from '../../proto/gen/open_inference_grpc.js';
-import { invalid } from '../../libs/errors/error.js';
-import type { ElementType } from '../../libs/onnx/ir.js';
-import { elementCount, type TensorValue, type TypedData } from '../../libs/runtime/tensor.js';
-
-/** A tensor of a request. Elements of BYTES stay bytes: they may be files. */
-export interface WireTensor {
-  readonly name: string;
-  readonly datatype: string;
-  readonly dims: readonly number[];
-  readonly data: Exclude<TypedData, string[]> | readonly Uint8Array[];
-}
+} from '../../../proto/gen/open_inference_grpc.js';
+import { invalid } from '../../../libs/errors/error.js';
+import type { ElementType } from '../../../libs/onnx/ir.js';
+import { elementTypes, type WireTensor } from '../inference/wire-tensor.js';
+import { elementCount, type TensorValue, type TypedData } from '../../../libs/runtime/tensor.js';
 
 type Numbers = Exclude<TypedData, string[]>;
 
 interface Codec {
-  readonly type: ElementType;
   readonly bytes: number;
   view(buffer: ArrayBufferLike, offset: number, length: number): Numbers;
   typed(contents: InferTensorContents): Numbers;
 }
 
-/** By the protocol's names; FP16, BF16 and unsigned types wider than a byte are not served. */
+/** FP16, BF16 and unsigned types wider than a byte are not served. */
 const codecs: Readonly<Record<string, Codec>> = {
-  FP32: codec('float32', Float32Array, (c) => Float32Array.from(c.fp32Contents)),
-  FP64: codec('float64', Float64Array, (c) => Float64Array.from(c.fp64Contents)),
-  INT64: codec('int64', BigInt64Array, (c) => BigInt64Array.from(c.int64Contents)),
-  INT32: codec('int32', Int32Array, (c) => Int32Array.from(c.intContents)),
-  INT8: codec('int8', Int8Array, (c) => Int8Array.from(c.intContents)),
-  UINT8: codec('uint8', Uint8Array, (c) => Uint8Array.from(c.uintContents)),
-  BOOL: codec('bool', Uint8Array, (c) => Uint8Array.from(c.boolContents, Number)),
+  FP32: codec(Float32Array, (c) => Float32Array.from(c.fp32Contents)),
+  FP64: codec(Float64Array, (c) => Float64Array.from(c.fp64Contents)),
+  INT64: codec(BigInt64Array, (c) => BigInt64Array.from(c.int64Contents)),
+  INT32: codec(Int32Array, (c) => Int32Array.from(c.intContents)),
+  INT8: codec(Int8Array, (c) => Int8Array.from(c.intContents)),
+  UINT8: codec(Uint8Array, (c) => Uint8Array.from(c.uintContents)),
+  BOOL: codec(Uint8Array, (c) => Uint8Array.from(c.boolContents, Number)),
 };
 
 function codec(
-  type: ElementType,
   array: { new (buffer: ArrayBufferLike, offset: number, length: number): Numbers; BYTES_PER_ELEMENT: number },
   typed: Codec['typed'],
 ): Codec {
   const bytes = array.BYTES_PER_ELEMENT;
-  return { type, bytes, typed, view: (buffer, offset, length) => new array(buffer, offset, length) };
+  return { bytes, typed, view: (buffer, offset, length) => new array(buffer, offset, length) };
 }
 
-const datatypes = new Map<ElementType, string>([
-  ...Object.entries(codecs).map(([name, { type }]) => [type, name] as const),
-  ['string', 'BYTES'],
-]);
+const datatypes = new Map(Object.entries(elementTypes).map(([name, type]) => [type, name]));
 
 /** The protocol's name of an element type. */
 export function datatypeOf(type: ElementType): string {
@@ -112,17 +100,6 @@ function splitBytes(name: string, raw: Uint8Array, count: number): Uint8Array[] 
     at = end;
   }
   return elements;
-}
-
-/** A request's tensor as the runtime takes it. Throws INVALID_ARGUMENT on BYTES that are not UTF-8. */
-export function toTensorValue({ name, datatype, dims, data }: WireTensor): TensorValue {
-  if (datatype !== 'BYTES') return { type: codecs[datatype]!.type, dims, data: data as Numbers };
-  const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
-  try {
-    return { type: 'string', dims, data: (data as readonly Uint8Array[]).map((element) => decoder.decode(element)) };
-  } catch (cause) {
-    throw invalid(`input ${name}: BYTES that are not UTF-8 text`, cause);
-  }
 }
 
 /** An output of the runtime as the protocol answers it: its description, and its raw contents. */

@@ -1,6 +1,6 @@
-import type { TensorValue } from '../../libs/runtime/tensor.js';
-import { flopsAt } from '../../libs/store/segments.js';
-import type { Manifest } from '../../libs/store/manifest.js';
+import type { TensorValue } from '../../../libs/runtime/tensor.js';
+import { flopsAt } from '../../../libs/store/segments.js';
+import type { Manifest } from '../../../libs/store/manifest.js';
 
 /** Tokens that each stage kept, a row a sample, from the output `tokens_kept`; no rows' entries where the version has no stages. */
 export function tokensKeptOf(manifest: Manifest, output: TensorValue | undefined, batch: number): number[][] {

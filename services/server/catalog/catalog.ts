@@ -1,9 +1,9 @@
-import { HeartwoodError, invalid, messageOf } from '../../libs/errors/error.js';
-import type { Manifest } from '../../libs/store/manifest.js';
-import { checkName, parseVersion } from '../../libs/store/names.js';
-import type { Repository } from '../../libs/store/repository.js';
-import type { ModelEntry, RepositorySnapshot, VersionEntry } from '../../libs/store/snapshot.js';
-import type { Logger } from '../../libs/telemetry/log.js';
+import { HeartwoodError, invalid, messageOf } from '../../../libs/errors/error.js';
+import type { Manifest } from '../../../libs/store/manifest.js';
+import { checkName, parseVersion } from '../../../libs/store/names.js';
+import type { Repository } from '../../../libs/store/repository.js';
+import type { ModelEntry, RepositorySnapshot, VersionEntry } from '../../../libs/store/snapshot.js';
+import type { Logger } from '../../../libs/telemetry/log.js';
 import type { ServedVersion } from './served-version.js';
 
 export type VersionState =

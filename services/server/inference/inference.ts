@@ -1,0 +1,104 @@
+import { HeartwoodError, invalid } from '../../../libs/errors/error.js';
+import { isAbort } from '../../grpc-errors.js';
+import type { Catalog } from '../catalog/catalog.js';
+import { type ServedVersion, TOKENS_KEPT } from '../catalog/served-version.js';
+import type { InferenceAnswer, InferenceCall } from './call.js';
+import { type FeedMaker, makeFeeds } from './feeds.js';
+import { flopsOf, tokensKeptOf } from './flops.js';
+import type { InferenceObserver, InferenceRecord, InferenceRun, Phase } from './record.js';
+
+/** One call from what was asked to its answer, whichever protocol it came by. */
+export class Inference {
+  constructor(
+    private readonly catalog: Catalog,
+    private readonly maker: FeedMaker,
+    private readonly observers: readonly InferenceObserver[],
+    private readonly report: (error: unknown) => void,
+  ) {}
+
+  /**
+   * Answers one call. `respond` makes of the answer what the protocol says, as part of the call's time.
+   * Throws INVALID_ARGUMENT, NOT_FOUND, UNAVAILABLE, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED, CANCELLED, INTERNAL.
+   */
+  async infer<T>(call: InferenceCall, signal: AbortSignal, respond: (answer: InferenceAnswer) => T): Promise<T> {
+    const started = performance.now();
+    const phases: Partial<Record<Phase, number>> = {};
+    let version: ServedVersion | undefined;
+    let run: InferenceRun | undefined;
+    let outcome: InferenceRecord['outcome'] = 'OK';
+    try {
+      const served = this.catalog.resolve(call.model, call.version);
+      version = served;
+      return await served.hold(async () => {
+        const answer = await this.#run(served, call, started, signal, phases);
+        run = answer.run;
+        const answered = performance.now();
+        const response = respond(answer);
+        phases.postprocess = performance.now() - answered;
+        return response;
+      });
+    } catch (thrown) {
+      outcome = thrown instanceof HeartwoodError ? thrown.code : isAbort(thrown) ? 'CANCELLED' : 'INTERNAL';
+      throw thrown;
+    } finally {
+      phases.total = performance.now() - started;
+      this.#tell({ version, outcome, phases, ...(run ? { run } : {}) });
+    }
+  }
+
+  /** A defect of an observer costs its count, not the client's answer. */
+  #tell(record: InferenceRecord): void {
+    for (const observer of this.observers) {
+      try {
+        observer.ended(record);
+      } catch (thrown) {
+        this.report(thrown);
+      }
+    }
+  }
+
+  async #run(
+    served: ServedVersion,
+    call: InferenceCall,
+    started: number,
+    signal: AbortSignal,
+    phases: Partial<Record<Phase, number>>,
+  ): Promise<InferenceAnswer> {
+    const contents = call.contents();
+    const wanted = wantedOutputs(served, contents.outputs);
+    const deadline = contents.timeoutMs === undefined ? undefined : started + contents.timeoutMs;
+    const { tensors, batch, budget } = await makeFeeds(this.maker, served, contents, signal);
+    phases.preprocess = performance.now() - started;
+
+    // What each stage kept is always asked for: it is how FLOPs are accounted for.
+    const fetched = served.answers(TOKENS_KEPT) ? [...new Set([...wanted, TOKENS_KEPT])] : wanted;
+    const { priority } = contents;
+    const result = await served.scheduler.submit({
+      feeds: tensors,
+      batch,
+      outputs: fetched,
+      signal,
+      priority,
+      deadline,
+    });
+    phases.queue = result.queueMs;
+    phases.compute = result.computeMs;
+
+    const tokensKept = tokensKeptOf(served.manifest, result.outputs[TOKENS_KEPT], batch);
+    const flops = tokensKept.map((kept) => flopsOf(served.manifest, kept));
+    const outputs = wanted.map((name) => ({ name, value: result.outputs[name]! }));
+    return { served, outputs, run: { batch, runBatch: result.runBatch, tokensKept, flops, budget } };
+  }
+}
+
+/** The names of the outputs asked for; all where none is. Throws INVALID_ARGUMENT. */
+function wantedOutputs(served: ServedVersion, names: readonly string[]): readonly string[] {
+  const known = served.outputs.map(({ name }) => name);
+  if (names.length === 0) return known;
+  for (const [index, name] of names.entries()) {
+    if (!known.includes(name))
+      throw invalid(`unknown output ${JSON.stringify(name.slice(0, 140))}, expected ${known.join(', ')}`);
+    if (names.indexOf(name) !== index) throw invalid(`output ${name}: asked for twice`);
+  }
+  return names;
+}

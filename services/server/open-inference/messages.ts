@@ -1,0 +1,51 @@
+/** Between the messages of the Open Inference Protocol and a call. */
+import { invalid } from '../../../libs/errors/error.js';
+import type { ModelInferRequest, ModelInferResponse } from '../../../proto/gen/open_inference_grpc.js';
+import { budgetParameter } from '../inference/budget.js';
+import type { CallContents, InferenceAnswer, InferenceCall } from '../inference/call.js';
+import type { WireTensor } from '../inference/wire-tensor.js';
+import { decodeInput, encodeOutput } from './tensor-codec.js';
+
+/** A request as the call that it stands for. */
+export function callOf(request: ModelInferRequest): InferenceCall {
+  return { model: request.modelName, version: request.modelVersion, contents: () => contentsOf(request) };
+}
+
+function contentsOf(request: ModelInferRequest): CallContents {
+  return {
+    inputs: decodeInputs(request),
+    outputs: request.outputs.map(({ name }) => name),
+    budget: budgetParameter(request.parameters),
+  };
+}
+
+function decodeInputs({ inputs, rawInputContents }: ModelInferRequest): Map<string, WireTensor> {
+  if (rawInputContents.length > 0) {
+    if (rawInputContents.length !== inputs.length) {
+      throw invalid(
+        `raw_input_contents: ${rawInputContents.length} of them, expected one for each of the ${inputs.length} inputs`,
+      );
+    }
+    const both = inputs.find(({ contents }) => contents !== undefined);
+    if (both) throw invalid(`input ${both.name}: contents beside raw_input_contents, expected one or the other`);
+  }
+  const tensors = new Map<string, WireTensor>();
+  for (const [index, input] of inputs.entries()) {
+    if (tensors.has(input.name)) throw invalid(`input ${input.name}: given twice`);
+    tensors.set(input.name, decodeInput(input, rawInputContents[index]));
+  }
+  return tensors;
+}
+
+/** The answer as the protocol says it, contents raw. */
+export function responseOf({ id }: ModelInferRequest, { served, outputs }: InferenceAnswer): ModelInferResponse {
+  const encoded = outputs.map(({ name, value }) => encodeOutput(name, value));
+  return {
+    modelName: served.model,
+    modelVersion: String(served.version),
+    id,
+    parameters: {},
+    outputs: encoded.map(({ tensor }) => ({ ...tensor, parameters: {}, contents: undefined })),
+    rawOutputContents: encoded.map(({ raw }) => raw),
+  };
+}
