@@ -24,6 +24,8 @@ export interface RunOptions {
   readonly signal?: AbortSignal;
   /** Moves the buffers of the feeds to the worker instead of copying them: the caller's arrays are empty afterwards. */
   readonly transfer?: boolean;
+  /** Called when the worker takes the run up; not for one that is dropped before. */
+  readonly started?: () => void;
 }
 
 export interface TimedRun {
@@ -176,6 +178,7 @@ class PinnedSession implements Session {
     if (this.#disposed) throw new HeartwoodError('FAILED_PRECONDITION', 'the session is disposed');
     this.#check(feeds, options.outputs);
     const prepare = () => {
+      options.started?.();
       const { packed, transfer } = packTensors(feeds, options.transfer ?? false);
       return { request: { kind: 'run', session: this.id, feeds: packed, outputs: options.outputs } as const, transfer };
     };

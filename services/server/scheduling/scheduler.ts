@@ -13,6 +13,17 @@ export interface InferenceJob {
   readonly priority?: number | undefined;
   /** On the clock of performance.now(): a job that has not begun by then is refused. */
   readonly deadline?: number | undefined;
+  /** Called when the run that serves the job begins; again if it has to begin anew. Not for a job that is dropped before. */
+  readonly started?: (() => void) | undefined;
+}
+
+/** One run of the model. The calls that it serves share the object, so that what it cost is counted once. */
+export interface Execution {
+  /** On the clock of performance.now(). */
+  readonly startedAt: number;
+  readonly endedAt: number;
+  /** Of all its calls. */
+  readonly samples: number;
 }
 
 export interface InferenceResult {
@@ -21,6 +32,7 @@ export interface InferenceResult {
   readonly runBatch: number;
   readonly queueMs: number;
   readonly computeMs: number;
+  readonly execution: Execution;
 }
 
 /** Decides when, and with which others, a job of one version runs. */
@@ -41,12 +53,15 @@ export class FifoScheduler implements Scheduler {
     return this.#pending;
   }
 
-  async submit({ feeds, batch, outputs, signal }: InferenceJob): Promise<InferenceResult> {
+  async submit({ feeds, batch, outputs, signal, started }: InferenceJob): Promise<InferenceResult> {
     this.#pending++;
+    const submitted = performance.now();
     try {
       // The feeds are the request's own, nobody reads them afterwards.
-      const run = await this.session.runTimed(feeds, { outputs, signal, transfer: true });
-      return { outputs: run.outputs, runBatch: batch, queueMs: run.queuedMs, computeMs: run.durationMs };
+      const run = await this.session.runTimed(feeds, { outputs, signal, transfer: true, ...(started && { started }) });
+      const startedAt = submitted + run.queuedMs;
+      const execution = { startedAt, endedAt: startedAt + run.durationMs, samples: batch };
+      return { outputs: run.outputs, runBatch: batch, queueMs: run.queuedMs, computeMs: run.durationMs, execution };
     } finally {
       this.#pending--;
     }
