@@ -9,7 +9,7 @@ import {
   PruningServiceDefinition,
   type Report,
 } from '../../proto/gen/heartwood/pruning/v1/pruning.js';
-import { fromStatus, isAbort } from '../grpc-errors.js';
+import { fromStatus, isAbort } from '../grpc/errors.js';
 
 export { type Job, JobState, type Report, StageState } from '../../proto/gen/heartwood/pruning/v1/pruning.js';
 

@@ -7,7 +7,7 @@ import { openRepository } from '../../libs/store/repository.js';
 import { createLogger, type Logger } from '../../libs/telemetry/log.js';
 import { createRegistry, type MetricsEndpoint, serveMetrics } from '../../libs/telemetry/metrics.js';
 import { PruningServiceDefinition } from '../../proto/gen/heartwood/pruning/v1/pruning.js';
-import { errorMapping } from '../grpc-errors.js';
+import { errorMapping } from '../grpc/errors.js';
 import { defaultWork } from './default-work.js';
 import { type PrunerOptions, type PrunerSettings, settingsOf } from './options.js';
 import type { JobRequest } from './prune-request.js';

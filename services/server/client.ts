@@ -9,7 +9,7 @@ import {
   type ModelInferResponse,
   type ModelMetadataResponse,
 } from '../../proto/gen/open_inference_grpc.js';
-import { fromStatus, isAbort } from '../grpc-errors.js';
+import { fromStatus, isAbort } from '../grpc/errors.js';
 import { toTensorValue } from './inference/wire-tensor.js';
 import { decodeInput, encodeOutput, joinBytes } from './open-inference/tensor-codec.js';
 

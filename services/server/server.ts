@@ -7,7 +7,7 @@ import { createLogger, type Logger } from '../../libs/telemetry/log.js';
 import { createRegistry, serveMetrics } from '../../libs/telemetry/metrics.js';
 import { ServingServiceDefinition } from '../../proto/gen/heartwood/serving/v1/serving.js';
 import { GRPCInferenceServiceDefinition } from '../../proto/gen/open_inference_grpc.js';
-import { errorMapping } from '../grpc-errors.js';
+import { errorMapping } from '../grpc/errors.js';
 import { manifestBudget } from './inference/budget.js';
 import { Catalog } from './catalog/catalog.js';
 import { ImagePool } from './inference/image-pool.js';

@@ -1,5 +1,5 @@
 import { HeartwoodError, invalid } from '../../../libs/errors/error.js';
-import { isAbort } from '../../grpc-errors.js';
+import { isAbort } from '../../grpc/errors.js';
 import type { Catalog } from '../catalog/catalog.js';
 import { type ServedVersion, TOKENS_KEPT } from '../catalog/served-version.js';
 import type { InferenceAnswer, InferenceCall } from './call.js';

@@ -8,7 +8,7 @@ import type {
   ModelReadyRequest,
   ModelStreamInferResponse,
 } from '../../../proto/gen/open_inference_grpc.js';
-import { toServerError } from '../../grpc-errors.js';
+import { toServerError } from '../../grpc/errors.js';
 import type { Catalog } from '../catalog/catalog.js';
 import type { Inference } from '../inference/inference.js';
 import { callOf, responseOf } from './messages.js';

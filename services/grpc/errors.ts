@@ -1,6 +1,6 @@
 import { logVerbosity, setLogVerbosity } from '@grpc/grpc-js';
 import { ServerError, Status, type ServerMiddlewareCall, type CallContext } from 'nice-grpc';
-import { type ErrorCode, HeartwoodError } from '../libs/errors/error.js';
+import { type ErrorCode, HeartwoodError } from '../../libs/errors/error.js';
 
 /** Every code of HeartwoodError by its number in gRPC. */
 const STATUS: Record<ErrorCode, Status> = {

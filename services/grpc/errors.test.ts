@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ServerError, Status } from 'nice-grpc';
-import { type ErrorCode, HeartwoodError } from '../libs/errors/error.js';
-import { fromStatus, toServerError } from './grpc-errors.js';
+import { type ErrorCode, HeartwoodError } from '../../libs/errors/error.js';
+import { fromStatus, toServerError } from './errors.js';
 
 test('every code goes to gRPC under its own name and comes back as itself', () => {
   const codes: ErrorCode[] = ['INVALID_ARGUMENT', 'NOT_FOUND', 'ALREADY_EXISTS', 'FAILED_PRECONDITION', 'OUT_OF_RANGE'];
