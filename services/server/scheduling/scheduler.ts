@@ -41,11 +41,15 @@ export interface Scheduler {
   submit(job: InferenceJob): Promise<InferenceResult>;
   /** Jobs that wait or run. */
   readonly pending: number;
+  /** How long the oldest job that has not begun has waited, 0 where none waits: what a queue says of load before its answers do. */
+  readonly oldestWaitingMs: number;
 }
 
 /** First in, first out, one call a run: the session's own queue does it. */
 export class FifoScheduler implements Scheduler {
   #pending = 0;
+  /** When the jobs that have not begun came, oldest first. */
+  readonly #waiting = new Set<{ readonly since: number }>();
 
   constructor(private readonly session: Session) {}
 
@@ -53,16 +57,28 @@ export class FifoScheduler implements Scheduler {
     return this.#pending;
   }
 
+  get oldestWaitingMs(): number {
+    const [oldest] = this.#waiting;
+    return oldest === undefined ? 0 : performance.now() - oldest.since;
+  }
+
   async submit({ feeds, batch, outputs, signal, started }: InferenceJob): Promise<InferenceResult> {
     this.#pending++;
     const submitted = performance.now();
+    const place = { since: submitted };
+    this.#waiting.add(place);
+    const begun = (): void => {
+      this.#waiting.delete(place);
+      started?.();
+    };
     try {
       // The feeds are the request's own, nobody reads them afterwards.
-      const run = await this.session.runTimed(feeds, { outputs, signal, transfer: true, ...(started && { started }) });
+      const run = await this.session.runTimed(feeds, { outputs, signal, transfer: true, started: begun });
       const startedAt = submitted + run.queuedMs;
       const execution = { startedAt, endedAt: startedAt + run.durationMs, samples: batch };
       return { outputs: run.outputs, runBatch: batch, queueMs: run.queuedMs, computeMs: run.durationMs, execution };
     } finally {
+      this.#waiting.delete(place);
       this.#pending--;
     }
   }
