@@ -42,6 +42,11 @@ export class ServedVersion {
     return this.session.outputs;
   }
 
+  /** Calls that hold the version now, from their arrival to their answer. */
+  get active(): number {
+    return this.#active;
+  }
+
   takes(input: string): boolean {
     return this.session.inputs.some(({ name }) => name === input);
   }

@@ -6,6 +6,14 @@ import type { InferenceAnswer, InferenceCall } from './call.js';
 import { type FeedMaker, makeFeeds } from './feeds.js';
 import { flopsOf, tokensKeptOf } from './flops.js';
 import type { InferenceObserver, InferenceRecord, InferenceRun, Phase } from './record.js';
+import { noShadow, type Shadow, type ShadowedCall } from './shadow.js';
+import type { InferenceResult } from '../scheduling/scheduler.js';
+
+/** What there is of a call that is to be run a second time. */
+interface Shadowing {
+  call?: ShadowedCall | undefined;
+  result?: InferenceResult;
+}
 
 /** One call from what was asked to its answer, whichever protocol it came by. */
 export class Inference {
@@ -14,6 +22,7 @@ export class Inference {
     private readonly maker: FeedMaker,
     private readonly observers: readonly InferenceObserver[],
     private readonly report: (error: unknown) => void,
+    private readonly shadow: Shadow = noShadow,
   ) {}
 
   /**
@@ -23,6 +32,7 @@ export class Inference {
   async infer<T>(call: InferenceCall, signal: AbortSignal, respond: (answer: InferenceAnswer) => T): Promise<T> {
     const started = performance.now();
     const phases: Partial<Record<Phase, number>> = {};
+    const shadowing: Shadowing = {};
     let version: ServedVersion | undefined;
     let run: InferenceRun | undefined;
     let outcome: InferenceRecord['outcome'] = 'OK';
@@ -30,7 +40,7 @@ export class Inference {
       const served = this.catalog.resolve(call.model, call.version);
       version = served;
       return await served.hold(async () => {
-        const answer = await this.#run(served, call, started, signal, phases);
+        const answer = await this.#run(served, call, started, signal, phases, shadowing);
         run = answer.run;
         const answered = performance.now();
         const response = respond(answer);
@@ -43,6 +53,16 @@ export class Inference {
     } finally {
       phases.total = performance.now() - started;
       this.#tell({ version, outcome, phases, ...(run ? { run } : {}) });
+      this.#endShadow(outcome, shadowing);
+    }
+  }
+
+  #endShadow(outcome: InferenceRecord['outcome'], { call, result }: Shadowing): void {
+    try {
+      if (outcome === 'OK' && result) call?.answered(result);
+      else call?.failed();
+    } catch (thrown) {
+      this.report(thrown);
     }
   }
 
@@ -63,15 +83,19 @@ export class Inference {
     started: number,
     signal: AbortSignal,
     phases: Partial<Record<Phase, number>>,
+    shadowing: Shadowing,
   ): Promise<InferenceAnswer> {
     const contents = call.contents();
     const wanted = wantedOutputs(served, contents.outputs);
     const deadline = contents.timeoutMs === undefined ? undefined : started + contents.timeoutMs;
-    const { tensors, batch, budget } = await makeFeeds(this.maker, served, contents, signal);
+    const feeds = await makeFeeds(this.maker, served, contents, signal);
+    const { tensors, batch, budget } = feeds;
     phases.preprocess = performance.now() - started;
+    shadowing.call = this.shadow.pick(served, feeds);
 
     // What each stage kept is always asked for: it is how FLOPs are accounted for.
-    const fetched = served.answers(TOKENS_KEPT) ? [...new Set([...wanted, TOKENS_KEPT])] : wanted;
+    const accounted = served.answers(TOKENS_KEPT) ? [TOKENS_KEPT] : [];
+    const fetched = [...new Set([...wanted, ...accounted, ...(shadowing.call?.outputs ?? [])])];
     const { priority } = contents;
     const result = await served.scheduler.submit({
       feeds: tensors,
@@ -81,6 +105,7 @@ export class Inference {
       priority,
       deadline,
     });
+    shadowing.result = result;
     phases.queue = result.queueMs;
     phases.compute = result.computeMs;
 
