@@ -25,7 +25,9 @@ export async function loadGraph(
       inputs: session.inputs,
       outputs: session.outputs,
       run: session.run.bind(session),
+      instances: session.instances,
       runTimed: session.runTimed.bind(session),
+      runLate: session.runLate.bind(session),
       async dispose() {
         await session.dispose();
         await remove();

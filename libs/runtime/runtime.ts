@@ -1,10 +1,11 @@
-/** ONNX Runtime sessions in worker threads: a run blocks the thread it is on, so none is on the main one. */
+/** ONNX Runtime sessions in workers: a run blocks the thread it is on, so none is on the main one. */
 import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { HeartwoodError, internal, invalid } from '../errors/error.js';
-import type { SessionSettings, WorkerReply, WorkerRequest } from './messages.js';
+import type { Isolation } from './carrier.js';
+import type { SessionSettings, WorkerReply } from './messages.js';
+import { type Loaded, Slot, type WorkerRestart } from './slot.js';
 import { checkTensor, packTensors, type TensorInfo, type TensorValue } from './tensor.js';
-import { WorkerThread } from './worker-thread.js';
 
 export interface SessionOptions {
   /** The runtime's own graph optimisations. Default 'all'. */
@@ -15,7 +16,12 @@ export interface SessionOptions {
   readonly providers?: readonly string[];
   /** File prefix of a Chrome trace that is written when the session is disposed. */
   readonly profile?: string;
+  /** Workers that hold the session, each with its own copy of the weights, so that as many runs go side by side. Default 1. */
+  readonly instances?: number;
 }
+
+/** What a run is fed with, by input. */
+export type Feeds = Readonly<Record<string, TensorValue>>;
 
 export interface RunOptions {
   /** The outputs wanted; the others are not fetched. Default: all. */
@@ -24,8 +30,8 @@ export interface RunOptions {
   readonly signal?: AbortSignal;
   /** Moves the buffers of the feeds to the worker instead of copying them: the caller's arrays are empty afterwards. */
   readonly transfer?: boolean;
-  /** Called when the worker takes the run up; not for one that is dropped before. */
-  readonly started?: () => void;
+  /** Asked when a worker is free: the least goes first, whichever session it is of. Default 0. */
+  readonly priority?: () => number;
 }
 
 export interface TimedRun {
@@ -39,14 +45,19 @@ export interface TimedRun {
 export interface Session {
   readonly inputs: readonly TensorInfo[];
   readonly outputs: readonly TensorInfo[];
+  /** Runs that can go side by side. */
+  readonly instances: number;
   /**
    * Runs the model. Feeds must stay as they are until the promise settles.
    * Throws INVALID_ARGUMENT (a feed that is missing, unknown, or of the wrong type or shape), CANCELLED, UNAVAILABLE
-   * (the worker died), FAILED_PRECONDITION (disposed), INTERNAL (the runtime failed).
+   * (the worker died; another takes its place, so that the run may be tried again), FAILED_PRECONDITION (disposed), INTERNAL (the
+   * runtime failed).
    */
-  run(feeds: Readonly<Record<string, TensorValue>>, options?: RunOptions): Promise<Record<string, TensorValue>>;
+  run(feeds: Feeds, options?: RunOptions): Promise<Record<string, TensorValue>>;
   /** As `run`, with what it took. */
-  runTimed(feeds: Readonly<Record<string, TensorValue>>, options?: RunOptions): Promise<TimedRun>;
+  runTimed(feeds: Feeds, options?: RunOptions): Promise<TimedRun>;
+  /** As `runTimed`, of feeds that are made when a worker is free for them; what `makeFeeds` throws is thrown, and nothing is run. */
+  runLate(makeFeeds: () => Feeds, options?: RunOptions): Promise<TimedRun>;
   /** Frees the session after the runs that are queued already. */
   dispose(): Promise<void>;
 }
@@ -57,6 +68,8 @@ export interface Runtime {
    * sessions. Throws NOT_FOUND (no such file), INVALID_ARGUMENT naming the file (the runtime cannot load it).
    */
   load(model: string | Uint8Array, options?: SessionOptions): Promise<Session>;
+  /** The workers' processes, by worker; none where they are threads. */
+  processes(): ReadonlyMap<number, number>;
   /** Cancels the runs that have not begun, waits for those in progress, ends the workers. */
   close(): Promise<void>;
 }
@@ -68,13 +81,21 @@ export interface RuntimeOptions {
   readonly threads?: number;
   /** Whether threads that wait for work spin for a while: quicker alone, wasteful where cores are shared. Default false. */
   readonly spinning?: boolean;
+  /** What a worker runs in; carrier.ts says which faults need a process. Default 'thread'. */
+  readonly isolation?: Isolation;
+  /** Told of every worker that died and was replaced. */
+  readonly onRestart?: (restart: WorkerRestart) => void;
 }
 
 /** Starts a pool of workers (lazily: a thread is made when a session first needs it). */
 export function createRuntime(options: RuntimeOptions = {}): Runtime {
   const workers = count('workers', options.workers ?? 1);
   const threads = count('threads', options.threads ?? Math.max(1, Math.floor(availableParallelism() / workers)));
-  return new WorkerRuntime(workers, threads, options.spinning ?? false);
+  const slots = Array.from(
+    { length: workers },
+    (_, index) => new Slot(index, options.isolation ?? 'thread', options.onRestart ?? (() => undefined)),
+  );
+  return new WorkerRuntime(slots, threads, options.spinning ?? false);
 }
 
 function count(name: string, value: number): number {
@@ -82,127 +103,108 @@ function count(name: string, value: number): number {
   return value;
 }
 
-type RuntimeThread = WorkerThread<WorkerRequest, WorkerReply>;
-
-/** A worker and the number of sessions pinned to it. */
-interface Slot {
-  readonly thread: RuntimeThread;
-  sessions: number;
-}
-
 class WorkerRuntime implements Runtime {
-  readonly #slots: (Slot | undefined)[];
-  readonly #threads: number;
-  readonly #spinning: boolean;
   #nextSession = 1;
   #closed = false;
 
-  constructor(workers: number, threads: number, spinning: boolean) {
-    this.#slots = Array.from({ length: workers }, () => undefined);
-    this.#threads = threads;
-    this.#spinning = spinning;
-  }
+  constructor(
+    private readonly slots: readonly Slot[],
+    private readonly threads: number,
+    private readonly spinning: boolean,
+  ) {}
 
   async load(model: string | Uint8Array, options: SessionOptions = {}): Promise<Session> {
     if (this.#closed) throw new HeartwoodError('FAILED_PRECONDITION', 'the runtime is closed');
     const label = typeof model === 'string' ? model : 'model bytes';
     if (typeof model === 'string' && !existsSync(model))
       throw new HeartwoodError('NOT_FOUND', `${model}: no such file`);
+    const instances = Math.min(count('instances', options.instances ?? 1), this.slots.length);
     const settings: SessionSettings = {
       optimization: options.optimization ?? 'all',
       prepacking: options.prepacking ?? true,
       providers: options.providers ?? ['cpu'],
       profile: options.profile,
-      threads: this.#threads,
-      spinning: this.#spinning,
+      threads: this.threads,
+      spinning: this.spinning,
     };
-    const slot = this.#leastLoaded();
-    const session = this.#nextSession++;
-    slot.sessions++;
-    try {
-      const { reply } = await slot.thread.submit(() => ({
-        request: { kind: 'load', session, model, options: settings },
-        transfer: [],
-      }));
-      if (reply.kind === 'failed')
-        throw invalid(`${label}: not a model that the runtime can load: ${oneLine(reply.message)}`);
-      if (reply.kind !== 'loaded') throw unexpected(reply);
-      return new PinnedSession(slot, session, reply.inputs, reply.outputs);
-    } catch (thrown) {
-      slot.sessions--;
-      throw thrown;
+    const id = this.#nextSession++;
+    const slots = [...this.slots].sort((a, b) => a.sessions - b.sessions).slice(0, instances);
+    const loads = await Promise.allSettled(slots.map((slot) => slot.load({ id, model, settings })));
+    const failed = loads.find((load) => load.status === 'rejected');
+    if (failed) {
+      await Promise.all(slots.map((slot) => slot.release(id)));
+      const { reason } = failed as { reason: unknown };
+      if (!(reason instanceof HeartwoodError) || reason.code !== 'INVALID_ARGUMENT') throw reason;
+      throw invalid(`${label}: not a model that the runtime can load: ${oneLine(reason.message)}`, reason);
     }
+    const [loaded] = loads as PromiseFulfilledResult<Loaded>[];
+    return new PinnedSession(slots, id, loaded!.value);
+  }
+
+  processes(): ReadonlyMap<number, number> {
+    return new Map(this.slots.flatMap(({ pid }, index) => (pid === undefined ? [] : [[index, pid] as const])));
   }
 
   async close(): Promise<void> {
     this.#closed = true;
-    await Promise.all(this.#slots.flatMap((slot) => (slot ? [slot.thread.close()] : [])));
-  }
-
-  /** The living worker with the fewest sessions; an empty slot, or that of a worker that died, gets a new thread. */
-  #leastLoaded(): Slot {
-    let best = 0;
-    let fewest = Infinity;
-    for (const [index, slot] of this.#slots.entries()) {
-      const sessions = slot?.thread.alive ? slot.sessions : 0;
-      if (sessions < fewest) [best, fewest] = [index, sessions];
-    }
-    const present = this.#slots[best];
-    if (present?.thread.alive) return present;
-    const thread: RuntimeThread = new WorkerThread(
-      new URL('./worker.js', import.meta.url),
-      { kind: 'close' },
-      'runtime',
-    );
-    const started = { thread, sessions: 0 };
-    this.#slots[best] = started;
-    return started;
+    await Promise.all(this.slots.map((slot) => slot.close()));
   }
 }
 
 class PinnedSession implements Session {
-  #disposed: Promise<void> | undefined;
+  readonly inputs: readonly TensorInfo[];
+  readonly outputs: readonly TensorInfo[];
+  #disposed: Promise<unknown> | undefined;
 
   constructor(
-    private readonly slot: Slot,
+    private readonly slots: readonly Slot[],
     private readonly id: number,
-    readonly inputs: readonly TensorInfo[],
-    readonly outputs: readonly TensorInfo[],
-  ) {}
+    loaded: Loaded,
+  ) {
+    this.inputs = loaded.inputs;
+    this.outputs = loaded.outputs;
+  }
 
-  async run(feeds: Readonly<Record<string, TensorValue>>, options?: RunOptions): Promise<Record<string, TensorValue>> {
+  get instances(): number {
+    return this.slots.length;
+  }
+
+  async run(feeds: Feeds, options?: RunOptions): Promise<Record<string, TensorValue>> {
     return (await this.runTimed(feeds, options)).outputs;
   }
 
-  async runTimed(feeds: Readonly<Record<string, TensorValue>>, options: RunOptions = {}): Promise<TimedRun> {
+  async runTimed(feeds: Feeds, options: RunOptions = {}): Promise<TimedRun> {
+    if (!this.#disposed) this.#check(feeds, options.outputs);
+    return this.#run(() => feeds, options);
+  }
+
+  async runLate(makeFeeds: () => Feeds, options: RunOptions = {}): Promise<TimedRun> {
+    return this.#run(() => {
+      const feeds = makeFeeds();
+      this.#check(feeds, options.outputs);
+      return feeds;
+    }, options);
+  }
+
+  async #run(feedsOf: () => Feeds, { outputs, signal, transfer = false, priority }: RunOptions): Promise<TimedRun> {
     if (this.#disposed) throw new HeartwoodError('FAILED_PRECONDITION', 'the session is disposed');
-    this.#check(feeds, options.outputs);
     const prepare = () => {
-      options.started?.();
-      const { packed, transfer } = packTensors(feeds, options.transfer ?? false);
-      return { request: { kind: 'run', session: this.id, feeds: packed, outputs: options.outputs } as const, transfer };
+      const { packed, transfer: moved } = packTensors(feedsOf(), transfer);
+      return { request: { kind: 'run', session: this.id, feeds: packed, outputs } as const, transfer: moved };
     };
-    const { reply, queuedMs } = await this.slot.thread.submit(prepare, options.signal);
+    const slot = this.slots.reduce((best, other) => (other.pending < best.pending ? other : best));
+    const { reply, queuedMs } = await slot.submit(this.id, prepare, { signal, ...(priority ? { priority } : {}) });
     if (reply.kind === 'failed') throw internal(`the run failed: ${oneLine(reply.message)}`);
     if (reply.kind !== 'result') throw unexpected(reply);
     return { outputs: reply.outputs, durationMs: reply.durationMs, queuedMs };
   }
 
-  dispose(): Promise<void> {
-    this.#disposed ??= this.#release();
-    return this.#disposed;
+  async dispose(): Promise<void> {
+    this.#disposed ??= Promise.all(this.slots.map((slot) => slot.release(this.id)));
+    await this.#disposed;
   }
 
-  async #release(): Promise<void> {
-    this.slot.sessions--;
-    // With its worker gone the session is gone too.
-    if (!this.slot.thread.alive) return;
-    await this.slot.thread
-      .submit(() => ({ request: { kind: 'dispose', session: this.id }, transfer: [] }))
-      .catch(() => undefined);
-  }
-
-  #check(feeds: Readonly<Record<string, TensorValue>>, outputs: readonly string[] | undefined): void {
+  #check(feeds: Feeds, outputs: readonly string[] | undefined): void {
     const symbols = new Map<string, number>();
     for (const info of this.inputs) {
       const value = feeds[info.name];

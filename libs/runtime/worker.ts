@@ -1,6 +1,6 @@
-/** Entry of a worker thread: holds ONNX Runtime sessions and answers one request at a time (a run blocks its thread). */
-import { parentPort } from 'node:worker_threads';
+/** Entry of a worker, thread or process: holds ONNX Runtime sessions and answers one request at a time (a run blocks its thread). */
 import { InferenceSession, Tensor } from 'onnxruntime-node';
+import { hostPort } from './host-port.js';
 import type { SessionSettings, WorkerReply, WorkerRequest } from './messages.js';
 import { isElementType, packTensors, type TensorInfo, type TensorValue } from './tensor.js';
 
@@ -99,12 +99,10 @@ async function answer(request: WorkerRequest): Promise<{ reply: WorkerReply; tra
   }
 }
 
-const port = parentPort;
-if (port === null) throw new Error('this file runs in a worker thread only');
-port.on('message', (request: WorkerRequest) => {
+const port = hostPort<WorkerRequest, WorkerReply>();
+port.onMessage((request) => {
   void answer(request).then(({ reply, transfer }) => {
-    port.postMessage(reply, transfer ?? []);
-    // Nothing else holds the thread, so it ends by itself: terminating it could strike a run.
+    port.post(reply, transfer ?? []);
     if (request.kind === 'close') port.close();
   });
 });

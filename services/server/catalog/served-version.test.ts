@@ -29,6 +29,7 @@ test('a file that was changed after it was published never reaches the runtime',
   await appendFile(join(entry.directory, 'model.onnx'), '\0');
   const untouched: Runtime = {
     load: () => assert.fail('the runtime was given the file'),
+    processes: () => new Map(),
     close: () => Promise.resolve(),
   };
   await assert.rejects(loadVersion(repository, untouched, entry), {

@@ -1,6 +1,6 @@
 import { type ErrorCode, HeartwoodError, internal } from '../../../libs/errors/error.js';
 import type { ImagePreprocessing } from '../../../libs/models/preprocessing.js';
-import { WorkerThread } from '../../../libs/runtime/worker-thread.js';
+import { WorkerQueue } from '../../../libs/runtime/worker-queue.js';
 
 export type ImageRequest =
   | {
@@ -16,7 +16,7 @@ export type ImageReply =
   | { readonly kind: 'failed'; readonly code: ErrorCode; readonly message: string }
   | { readonly kind: 'done' };
 
-type ImageThread = WorkerThread<ImageRequest, ImageReply>;
+type ImageThread = WorkerQueue<ImageRequest, ImageReply>;
 
 /** Threads that turn encoded images into pixels. */
 export class ImagePool {
@@ -40,7 +40,7 @@ export class ImagePool {
       const copy = new Uint8Array(bytes);
       return { request: { kind: 'preprocess', bytes: copy, preprocessing, name } as const, transfer: [copy.buffer] };
     };
-    const { reply } = await this.#leastBusy().submit(prepare, signal);
+    const { reply } = await this.#leastBusy().submit(prepare, { signal });
     if (reply.kind === 'failed') throw new HeartwoodError(reply.code, reply.message);
     if (reply.kind !== 'pixels') throw internal(`the image worker answered ${reply.kind} out of turn`);
     return reply.pixels;
@@ -60,11 +60,11 @@ export class ImagePool {
     }
     const present = this.#threads[best];
     if (present?.alive) return present;
-    const started: ImageThread = new WorkerThread(
-      new URL('./image-worker.js', import.meta.url),
-      { kind: 'close' },
-      'image',
-    );
+    const started: ImageThread = new WorkerQueue({
+      entry: new URL('./image-worker.js', import.meta.url),
+      farewell: { kind: 'close' },
+      label: 'image',
+    });
     this.#threads[best] = started;
     return started;
   }

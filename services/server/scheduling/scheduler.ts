@@ -73,7 +73,11 @@ export class FifoScheduler implements Scheduler {
     };
     try {
       // The feeds are the request's own, nobody reads them afterwards.
-      const run = await this.session.runTimed(feeds, { outputs, signal, transfer: true, started: begun });
+      const begin = () => {
+        begun();
+        return feeds;
+      };
+      const run = await this.session.runLate(begin, { outputs, signal, transfer: true });
       const startedAt = submitted + run.queuedMs;
       const execution = { startedAt, endedAt: startedAt + run.durationMs, samples: batch };
       return { outputs: run.outputs, runBatch: batch, queueMs: run.queuedMs, computeMs: run.durationMs, execution };

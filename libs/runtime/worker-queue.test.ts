@@ -1,17 +1,18 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { WorkerReply, WorkerRequest } from './messages.js';
-import { WorkerThread } from './worker-thread.js';
+import { WorkerQueue } from './worker-queue.js';
 
 /** A worker that answers loads and dies at the first run, one way or another. */
-function dyingWorker(death: string): WorkerThread<WorkerRequest, WorkerReply> {
+function dyingWorker(death: string): WorkerQueue<WorkerRequest, WorkerReply> {
   const source = `import { parentPort } from 'node:worker_threads';
     parentPort.on('message', (request) => {
       if (request.kind === 'run') { ${death} }
       else parentPort.postMessage({ kind: 'done' });
       if (request.kind === 'close') parentPort.close();
     });`;
-  return new WorkerThread(new URL(`data:text/javascript,${encodeURIComponent(source)}`), { kind: 'close' }, 'test');
+  const entry = new URL(`data:text/javascript,${encodeURIComponent(source)}`);
+  return new WorkerQueue({ entry, farewell: { kind: 'close' }, label: 'test' });
 }
 
 const dispose = () => ({ request: { kind: 'dispose', session: 1 } as const, transfer: [] });

@@ -1,0 +1,164 @@
+import { HeartwoodError, internal, messageOf } from '../errors/error.js';
+import type { Isolation } from './carrier.js';
+import type { SessionSettings, WorkerReply, WorkerRequest } from './messages.js';
+import type { TensorInfo } from './tensor.js';
+import { type Answer, type Prepared, type SubmitOptions, WorkerQueue } from './worker-queue.js';
+
+type RuntimeWorker = WorkerQueue<WorkerRequest, WorkerReply>;
+
+/** What a worker is told of a session; it is told again when the worker is replaced. */
+export interface SessionSource {
+  readonly id: number;
+  readonly model: string | Uint8Array;
+  readonly settings: SessionSettings;
+}
+
+interface Held {
+  readonly source: SessionSource;
+  /** Whether the worker is at its load; a worker that dies then dies of it. */
+  loading: boolean;
+  /** Whether it has been loaded once, and is the slot's to bring back. */
+  loaded: boolean;
+  /** Why the session could not be loaded again, if so. */
+  broken?: HeartwoodError;
+}
+
+export interface Loaded {
+  readonly inputs: readonly TensorInfo[];
+  readonly outputs: readonly TensorInfo[];
+}
+
+/** A worker has died and another has taken its place. */
+export interface WorkerRestart {
+  readonly worker: number;
+  readonly reason: string;
+  /** Sessions that are loaded again. */
+  readonly sessions: number;
+}
+
+/**
+ * A place for one worker and the sessions that are on it. When the worker dies another takes its place, loads the same sessions first
+ * and goes on; what the dead one had under way or waiting fails with UNAVAILABLE, for the caller to try again. A session that kills
+ * the new worker while it is loaded is broken from then on, and is not tried again: the others live.
+ */
+export class Slot {
+  readonly #held = new Map<number, Held>();
+  #worker: RuntimeWorker | undefined;
+  #closed = false;
+
+  constructor(
+    private readonly index: number,
+    private readonly isolation: Isolation,
+    private readonly onRestart: (restart: WorkerRestart) => void,
+    private readonly entry = new URL('./worker.js', import.meta.url),
+  ) {}
+
+  get sessions(): number {
+    return this.#held.size;
+  }
+
+  /** Requests under way and waiting. */
+  get pending(): number {
+    return this.#worker?.pending ?? 0;
+  }
+
+  get pid(): number | undefined {
+    return this.#worker?.pid;
+  }
+
+  /** Throws INVALID_ARGUMENT with the runtime's reason, UNAVAILABLE when the worker dies of it. */
+  async load(source: SessionSource): Promise<Loaded> {
+    const held: Held = { source, loading: false, loaded: false };
+    this.#held.set(source.id, held);
+    for (;;) {
+      try {
+        return await this.#load(held);
+      } catch (thrown) {
+        // The worker died of something else before it came to this one.
+        if (isLoss(thrown) && !held.loading && !this.#closed) continue;
+        this.#held.delete(source.id);
+        throw thrown;
+      }
+    }
+  }
+
+  /** Throws UNAVAILABLE with the reason when the session could not be loaded again, and as WorkerQueue.submit. */
+  submit(
+    session: number,
+    prepare: () => Prepared<WorkerRequest>,
+    options: SubmitOptions,
+  ): Promise<Answer<WorkerReply>> {
+    const broken = this.#held.get(session)?.broken;
+    return broken ? Promise.reject(broken) : this.#running().submit(prepare, options);
+  }
+
+  /** Frees a session after what is queued for it. */
+  async release(session: number): Promise<void> {
+    const held = this.#held.get(session);
+    this.#held.delete(session);
+    // With its worker gone the session is gone too.
+    if (!held || held.broken || !this.#worker?.alive) return;
+    await this.#worker.submit(() => ({ request: { kind: 'dispose', session }, transfer: [] })).catch(() => undefined);
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#worker?.close();
+  }
+
+  async #load(held: Held): Promise<Loaded> {
+    const { id, model, settings } = held.source;
+    const request = { kind: 'load', session: id, model, options: settings } as const;
+    const { reply } = await this.#running().submit(() => {
+      held.loading = true;
+      return { request, transfer: [] };
+    });
+    held.loading = false;
+    held.loaded = reply.kind === 'loaded';
+    if (reply.kind === 'failed') throw new HeartwoodError('INVALID_ARGUMENT', reply.message);
+    if (reply.kind !== 'loaded') throw internal(`the runtime worker answered ${reply.kind} out of turn`);
+    return reply;
+  }
+
+  #running(): RuntimeWorker {
+    this.#worker ??= this.#start();
+    return this.#worker;
+  }
+
+  #start(): RuntimeWorker {
+    return new WorkerQueue({
+      entry: this.entry,
+      farewell: { kind: 'close' },
+      label: 'runtime',
+      isolation: this.isolation,
+      onLost: (reason) => this.#replace(reason),
+    });
+  }
+
+  /** The loads stand first in the new worker's queue, so that a run that comes next finds its session. */
+  #replace(reason: string): void {
+    this.#worker = undefined;
+    if (this.#closed) return;
+    const again: Held[] = [];
+    for (const held of this.#held.values()) {
+      if (!held.loaded || held.broken) continue;
+      if (held.loading) held.broken = brokenBy(reason);
+      else again.push(held);
+    }
+    if (again.length > 0) this.#worker = this.#start();
+    for (const held of again) {
+      void this.#load(held).catch((thrown: unknown) => {
+        if (!isLoss(thrown)) held.broken = brokenBy(messageOf(thrown), thrown);
+      });
+    }
+    this.onRestart({ worker: this.index, reason, sessions: again.length });
+  }
+}
+
+function isLoss(thrown: unknown): boolean {
+  return thrown instanceof HeartwoodError && thrown.code === 'UNAVAILABLE';
+}
+
+function brokenBy(reason: string, cause?: unknown): HeartwoodError {
+  return new HeartwoodError('UNAVAILABLE', `the session could not be loaded again: ${reason}`, { cause });
+}

@@ -1,0 +1,182 @@
+import { setMaxListeners } from 'node:events';
+import { HeartwoodError } from '../errors/error.js';
+import { type Carrier, carriers, type Isolation } from './carrier.js';
+
+interface Job<Request, Reply> {
+  /** Makes the request when the job's turn comes, so that what it copies is copied only then. */
+  readonly prepare: () => Prepared<Request>;
+  readonly priority: () => number;
+  readonly resolve: (answer: Answer<Reply>) => void;
+  readonly reject: (error: unknown) => void;
+  readonly queuedAt: number;
+  readonly started: () => void;
+}
+
+/** A request and the buffers that move with it. */
+export interface Prepared<Request> {
+  readonly request: Request;
+  readonly transfer: ArrayBuffer[];
+}
+
+/** A worker's reply and how long its request waited for its turn. */
+export interface Answer<Reply> {
+  readonly reply: Reply;
+  readonly queuedMs: number;
+}
+
+export interface SubmitOptions {
+  /** Rejects with CANCELLED when it aborts before the request's turn; a request that has begun runs to its end. */
+  readonly signal?: AbortSignal | undefined;
+  /** Asked when a turn is given: the least goes first, and of equals the first that came. Default 0. */
+  readonly priority?: () => number;
+}
+
+export interface WorkerOptions<Request> {
+  /** The worker's module: it answers every message with one message, and lets go of its port after `farewell`. */
+  readonly entry: URL;
+  /** The last request. */
+  readonly farewell: Request;
+  /** What an error calls the worker. */
+  readonly label: string;
+  readonly isolation?: Isolation;
+  /** Told once, when the worker is gone without having been closed. */
+  readonly onLost?: (reason: string) => void;
+}
+
+/**
+ * One worker and the queue before it. Exactly one request is with the worker at a time, so a request that is aborted before its turn
+ * costs nothing. A run is never interrupted: terminating a thread in the middle of one aborts the whole process.
+ */
+export class WorkerQueue<Request, Reply> {
+  readonly #carrier: Carrier<Request>;
+  readonly #queue: Job<Request, Reply>[] = [];
+  readonly #exited: Promise<void>;
+  #current: (Job<Request, Reply> & { startedAt: number }) | undefined;
+  #lost: HeartwoodError | undefined;
+  #closing = false;
+
+  constructor(private readonly options: WorkerOptions<Request>) {
+    const { entry, label, isolation = 'thread' } = options;
+    let exited = (): void => undefined;
+    this.#exited = new Promise((resolve) => (exited = resolve));
+    this.#carrier = carriers[isolation]<Request, Reply>(entry, {
+      message: (reply) => this.#finish(reply),
+      lost: (reason) => this.#lose(`the ${label} worker ${reason}`),
+      exited,
+    });
+  }
+
+  get alive(): boolean {
+    return this.#lost === undefined && !this.#closing;
+  }
+
+  /** Requests under way and waiting. */
+  get pending(): number {
+    return this.#queue.length + (this.#current ? 1 : 0);
+  }
+
+  /** The worker's process; undefined where it is a thread of this one. */
+  get pid(): number | undefined {
+    return this.#carrier.pid;
+  }
+
+  /**
+   * Queues one request. Rejects with CANCELLED (see `signal`), with UNAVAILABLE when the worker is gone, and with what `prepare`
+   * throws.
+   */
+  submit(prepare: () => Prepared<Request>, { signal, priority = first }: SubmitOptions = {}): Promise<Answer<Reply>> {
+    return new Promise((resolve, reject) => {
+      if (this.#closing) {
+        return reject(new HeartwoodError('UNAVAILABLE', `the ${this.options.label} worker is closed`));
+      }
+      if (this.#lost) return reject(this.#lost);
+      if (signal?.aborted) return reject(cancelled());
+      const abort = (): void => {
+        const index = this.#queue.indexOf(job);
+        if (index < 0) return;
+        this.#queue.splice(index, 1);
+        reject(cancelled());
+      };
+      const started = (): void => signal?.removeEventListener('abort', abort);
+      const job: Job<Request, Reply> = { prepare, priority, resolve, reject, queuedAt: performance.now(), started };
+      // One signal stops every image of a request, each with a listener until its turn; they are no leak.
+      if (signal) setMaxListeners(0, signal);
+      signal?.addEventListener('abort', abort, { once: true });
+      this.#queue.push(job);
+      this.#next();
+    });
+  }
+
+  /** Cancels what waits, lets the request under way end, says farewell and waits for the worker's end. */
+  async close(): Promise<void> {
+    if (this.#closing) return this.#exited;
+    for (const job of this.#queue.splice(0)) {
+      job.started();
+      job.reject(new HeartwoodError('CANCELLED', 'closed before the request began'));
+    }
+    if (!this.#lost) {
+      const farewell = this.submit(() => ({ request: this.options.farewell, transfer: [] }));
+      this.#closing = true;
+      this.#carrier.ref();
+      await farewell.catch(() => undefined);
+    }
+    this.#closing = true;
+    await this.#exited;
+  }
+
+  #next(): void {
+    while (!this.#current && !this.#lost) {
+      const job = this.#take();
+      if (job === undefined) break;
+      job.started();
+      try {
+        const { request, transfer } = job.prepare();
+        this.#carrier.post(request, transfer);
+        this.#current = { ...job, startedAt: performance.now() };
+      } catch (thrown) {
+        job.reject(thrown);
+      }
+    }
+    // Only work keeps the process alive, an idle worker does not.
+    if (this.#current || this.#closing) this.#carrier.ref();
+    else this.#carrier.unref();
+  }
+
+  #take(): Job<Request, Reply> | undefined {
+    let best = 0;
+    let least = Infinity;
+    // Few wait here: a scheduler has one request in it for each of its versions.
+    for (const [index, { priority }] of this.#queue.entries()) {
+      const value = priority();
+      if (value < least) [best, least] = [index, value];
+    }
+    return this.#queue.splice(best, 1)[0];
+  }
+
+  #finish(reply: Reply): void {
+    const job = this.#current;
+    this.#current = undefined;
+    this.#next();
+    job?.resolve({ reply, queuedMs: job.startedAt - job.queuedAt });
+  }
+
+  #lose(reason: string): void {
+    if (this.#lost) return;
+    this.#lost = new HeartwoodError('UNAVAILABLE', reason);
+    const jobs = [...(this.#current ? [this.#current] : []), ...this.#queue.splice(0)];
+    this.#current = undefined;
+    if (!this.#closing) this.options.onLost?.(reason);
+    for (const job of jobs) {
+      job.started();
+      job.reject(this.#lost);
+    }
+  }
+}
+
+function first(): number {
+  return 0;
+}
+
+function cancelled(): HeartwoodError {
+  return new HeartwoodError('CANCELLED', 'the request was cancelled before it began');
+}
