@@ -1,0 +1,58 @@
+/** What a batch of the same samples is to every version. */
+export interface SampleBatch {
+  /** Samples in it. */
+  readonly size: number;
+  /** The class of each sample; absent where there are no labels. */
+  readonly labels?: ArrayLike<number>;
+}
+
+/** What a version answered to one request. */
+export interface LaneAnswer {
+  /** [samples, classes]. */
+  readonly logits: Float32Array;
+  readonly classes: number;
+  /** [sample][stage]: the tokens that each stage left. */
+  readonly tokensKept: readonly (readonly number[])[];
+  /** Of each sample. */
+  readonly flops: readonly number[];
+  /** Nats that each sample was answered at; absent where the version has no budget. */
+  readonly budget?: readonly number[] | undefined;
+}
+
+/** One version, however it is reached: a session of this process, a server's own inference, a client of a server. */
+export interface Lane<Batch extends SampleBatch> {
+  readonly version: number;
+  /** How it was pruned; `unpruned`. */
+  readonly policy: string;
+  /** Answers one request. Its latency is the time that this takes. */
+  answer(batch: Batch, signal: AbortSignal): Promise<LaneAnswer>;
+}
+
+/** Where the samples come from: they are read before they are measured with, so that reading costs nobody's time. */
+export interface SampleSource<Batch extends SampleBatch> {
+  /** How many there are. */
+  readonly size: number;
+  readonly labelled: boolean;
+  /** These samples as one request's batch. */
+  read(samples: readonly number[]): Promise<Batch>;
+}
+
+/** A meter of the whole machine. */
+export interface ComparisonMeter {
+  readonly name: string;
+  /** Joules since some time; never falls. */
+  joules(): number;
+}
+
+export interface ComparisonSettings {
+  /** Samples of a request. */
+  readonly batch: number;
+  /** Requests under way at a time. */
+  readonly concurrency: number;
+  /** Requests to each version that are not counted. */
+  readonly warmup: number;
+  /** Of the order of the versions and of the resampling. */
+  readonly seed: number;
+  /** Of the intervals, such as 0.95. */
+  readonly confidence: number;
+}

@@ -1,0 +1,208 @@
+import { argmax, klDivergence, logSoftmax } from '../../../libs/pruning/measure/divergence.js';
+import { invalid } from '../../../libs/errors/error.js';
+import type { ComparisonMeter, ComparisonSettings, Lane, LaneAnswer, SampleBatch, SampleSource } from './lane.js';
+import { requestsInRound, roundsOf } from './schedule.js';
+
+/** What was measured of one version; nothing of it is summed up yet. */
+export interface LaneMeasurements {
+  readonly version: number;
+  readonly policy: string;
+  /** Milliseconds of each request, and the round that it was in. */
+  readonly latencies: number[];
+  readonly rounds: number[];
+  /** Of each round: milliseconds from its first request to its last answer, and joules, which are 0 without a meter. */
+  readonly roundMs: number[];
+  readonly roundJoules: number[];
+  /** Samples of each round, which all versions share. */
+  readonly roundSamples: number[];
+  /** Of each sample. `correct` and `agrees` (with the first version) are 0 or 1; `crossEntropy` and `kl` (to it) in nats. */
+  readonly flops: Float64Array;
+  readonly correct: Uint8Array;
+  readonly crossEntropy: Float64Array;
+  readonly agrees: Uint8Array;
+  readonly kl: Float64Array;
+  /** Summed over the samples, by stage. */
+  readonly tokensKept: number[];
+  /** Nats summed over the samples; undefined where the version has no budget. */
+  budget: number | undefined;
+}
+
+export interface Measurements {
+  readonly lanes: readonly LaneMeasurements[];
+  readonly samples: number;
+  readonly labelled: boolean;
+  readonly meter: string | undefined;
+}
+
+export interface ComparisonStep {
+  readonly stage: 'warm-up' | 'compare';
+  readonly done: number;
+  readonly total: number;
+  readonly unit: 'requests' | 'samples';
+}
+
+export interface ComparisonHooks {
+  readonly signal: AbortSignal;
+  readonly meter?: ComparisonMeter | undefined;
+  progress?(step: ComparisonStep): void;
+}
+
+/**
+ * Runs every version on the same samples, interleaved (see `roundsOf`), with `concurrency` requests to one version under way at a time.
+ * A request that fails ends the comparison with its error once those beside it have ended; so does `signal`.
+ */
+export async function measureLanes<Batch extends SampleBatch>(
+  lanes: readonly Lane<Batch>[],
+  source: SampleSource<Batch>,
+  settings: ComparisonSettings,
+  { signal, meter, progress = () => undefined }: ComparisonHooks,
+): Promise<Measurements> {
+  const { batch, concurrency, seed } = settings;
+  const requests = Math.floor(source.size / batch);
+  const samples = requests * batch;
+  const requestMs = await warmUp(lanes, source, settings, signal, progress);
+  const inRound = requestsInRound({ requests, concurrency, metered: meter !== undefined, requestMs });
+  const plan = roundsOf({ samples, batch, lanes: lanes.length, seed, requestsInRound: inRound });
+  const measured = lanes.map(({ version, policy }) => emptyMeasurements(version, policy, samples));
+  for (const [round, { requests: parts, order }] of plan.entries()) {
+    const batches = await Promise.all(parts.map((part) => source.read(part)));
+    const answers: LaneAnswer[][] = [];
+    for (const at of order) {
+      const [before, began] = [meter?.joules() ?? 0, performance.now()];
+      const turn = await takeTurn(lanes[at]!, batches, concurrency, signal);
+      const into = measured[at]!;
+      into.roundMs.push(performance.now() - began);
+      into.roundJoules.push((meter?.joules() ?? 0) - before);
+      into.roundSamples.push(parts.length * batch);
+      into.latencies.push(...turn.latencies);
+      into.rounds.push(...turn.latencies.map(() => round));
+      answers[at] = turn.answers;
+    }
+    for (const [request, part] of parts.entries()) {
+      const ofLanes = answers.map((list) => list[request]!);
+      tally(measured, ofLanes, part, batches[request]!.labels);
+    }
+    const done = parts.at(-1)!.at(-1)! + 1;
+    progress({ stage: 'compare', done, total: samples, unit: 'samples' });
+  }
+  return { lanes: measured, samples, labelled: source.labelled, meter: meter?.name };
+}
+
+/** Answers, and latencies in milliseconds, both in the order of the batches. */
+interface Turn {
+  readonly answers: LaneAnswer[];
+  readonly latencies: number[];
+}
+
+/** One version's turn: `concurrency` callers, each of which asks again as soon as it has its answer. */
+async function takeTurn<Batch extends SampleBatch>(
+  lane: Lane<Batch>,
+  batches: readonly Batch[],
+  concurrency: number,
+  signal: AbortSignal,
+): Promise<Turn> {
+  const failed = new AbortController();
+  const either = AbortSignal.any([signal, failed.signal]);
+  const answers: LaneAnswer[] = [];
+  const latencies: number[] = [];
+  let failure: { error: unknown } | undefined;
+  let next = 0;
+  const caller = async (): Promise<void> => {
+    while (next < batches.length && !either.aborted) {
+      const at = next++;
+      const sent = performance.now();
+      try {
+        answers[at] = await lane.answer(batches[at]!, either);
+        latencies[at] = performance.now() - sent;
+      } catch (error) {
+        failure ??= { error };
+        failed.abort();
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(concurrency, batches.length) }, caller));
+  signal.throwIfAborted();
+  if (failure) throw failure.error;
+  return { answers, latencies };
+}
+
+/** Milliseconds of a request of the fastest version; Infinity without a warm-up. */
+async function warmUp<Batch extends SampleBatch>(
+  lanes: readonly Lane<Batch>[],
+  source: SampleSource<Batch>,
+  { batch, concurrency, warmup }: ComparisonSettings,
+  signal: AbortSignal,
+  progress: (step: ComparisonStep) => void,
+): Promise<number> {
+  const requests = Math.floor(source.size / batch);
+  const fastest = lanes.map(() => Infinity);
+  for (let from = 0; from < warmup; from += concurrency) {
+    const parts = Array.from({ length: Math.min(concurrency, warmup - from) }, (_, i) =>
+      Array.from({ length: batch }, (_, sample) => ((from + i) % requests) * batch + sample),
+    );
+    const batches = await Promise.all(parts.map((part) => source.read(part)));
+    for (const [at, lane] of lanes.entries()) {
+      const { latencies } = await takeTurn(lane, batches, concurrency, signal);
+      fastest[at] = Math.min(fastest[at]!, ...latencies);
+    }
+    progress({ stage: 'warm-up', done: from + parts.length, total: warmup, unit: 'requests' });
+  }
+  return Math.min(...fastest);
+}
+
+function emptyMeasurements(version: number, policy: string, samples: number): LaneMeasurements {
+  return {
+    version,
+    policy,
+    latencies: [],
+    rounds: [],
+    roundMs: [],
+    roundJoules: [],
+    roundSamples: [],
+    flops: new Float64Array(samples),
+    correct: new Uint8Array(samples),
+    crossEntropy: new Float64Array(samples),
+    agrees: new Uint8Array(samples),
+    kl: new Float64Array(samples),
+    tokensKept: [],
+    budget: undefined,
+  };
+}
+
+/** Enters what the versions answered to the same request. */
+function tally(
+  measured: readonly LaneMeasurements[],
+  answers: readonly LaneAnswer[],
+  part: readonly number[],
+  labels: ArrayLike<number> | undefined,
+): void {
+  const classes = answers[0]!.classes;
+  const other = answers.findIndex((answer) => answer.classes !== classes);
+  if (other >= 0) {
+    const { version } = measured[other]!;
+    throw invalid(
+      `version ${version} has ${answers[other]!.classes} classes, version ${measured[0]!.version} has ${classes}: they cannot be compared`,
+    );
+  }
+  for (const [row, sample] of part.entries()) {
+    const logs = answers.map(({ logits }) => logSoftmax(logits, row, classes));
+    const first = argmax(logs[0]!);
+    for (const [at, into] of measured.entries()) {
+      const answer = answers[at]!;
+      const best = argmax(logs[at]!);
+      into.flops[sample] = answer.flops[row]!;
+      into.agrees[sample] = best === first ? 1 : 0;
+      into.kl[sample] = at === 0 ? 0 : klDivergence(logs[0]!, logs[at]!);
+      const label = labels?.[row];
+      if (label !== undefined) {
+        into.correct[sample] = best === label ? 1 : 0;
+        into.crossEntropy[sample] = -(logs[at]![label] ?? -Infinity);
+      }
+      answer.tokensKept[row]!.forEach((tokens, stage) => {
+        into.tokensKept[stage] = (into.tokensKept[stage] ?? 0) + tokens;
+      });
+      const budget = answer.budget?.[row];
+      if (budget !== undefined) into.budget = (into.budget ?? 0) + budget;
+    }
+  }
+}

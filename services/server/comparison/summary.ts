@@ -1,0 +1,217 @@
+import { mean, quantileOfSorted } from '../../../libs/pruning/statistics/quantiles.js';
+import type { ComparisonSettings } from './lane.js';
+import type { LaneMeasurements, Measurements } from './measure.js';
+import {
+  type ComparisonResult,
+  type Difference,
+  differenceKinds,
+  type Measure,
+  type VersionComparison,
+} from './result.js';
+import {
+  bootstrapIntervals,
+  ClusteredValues,
+  type Interval,
+  pairedShareInterval,
+  shareInterval,
+} from './statistics.js';
+
+const quantiles = [0.5, 0.95, 0.99] as const;
+/** A quantile with fewer requests beyond it than this has an interval that is too narrow. */
+const thinTail = 5;
+/** Samples are resampled one by one up to so many, beyond that in as many groups, which gives the same interval for less work. */
+const mostGroups = 1024;
+
+type Found = Partial<Record<Measure, Interval | undefined>>;
+
+/**
+ * Sums up measurements. Intervals of times and joules resample the rounds, in which all versions had their turns side by side; those of
+ * FLOPs, cross-entropy and KL the samples, which all versions answered; those of accuracy and agreement are score intervals. By the same
+ * seed the same measurements give the same result, bit for bit.
+ *
+ * @param pause awaited every few milliseconds of work
+ */
+export async function summariseComparison(
+  measured: Measurements,
+  settings: ComparisonSettings,
+  pause?: () => Promise<void>,
+): Promise<ComparisonResult> {
+  const { batch, concurrency, warmup, seed, confidence } = settings;
+  const { lanes, samples, meter } = measured;
+  const first = versionOf(lanes[0]!, measured);
+  const versions = [first];
+  for (const lane of lanes.slice(1)) {
+    const options = { confidence, seed, ...(pause ? { pause } : {}) };
+    const found: Found = {
+      ...(await timeIntervals(lanes[0]!, lane, measured, options)),
+      ...(await sampleIntervals(lanes[0]!, lane, measured, options)),
+      ...scoreIntervals(lanes[0]!, lane, measured, confidence),
+    };
+    const plain = versionOf(lane, measured);
+    versions.push({ ...plain, differences: differencesOf(first, plain, found, lane.latencies.length) });
+  }
+  return {
+    versions,
+    samples,
+    requests: lanes[0]!.latencies.length,
+    rounds: lanes[0]!.roundMs.length,
+    batch,
+    concurrency,
+    warmup,
+    seed,
+    confidence,
+    meter: meter ?? null,
+  };
+}
+
+function versionOf(lane: LaneMeasurements, { samples, labelled, meter }: Measurements): VersionComparison {
+  const sorted = Float64Array.from(lane.latencies).sort();
+  const [p50, p95, p99] = quantiles.map((p) => quantileOfSorted(sorted, p)) as [number, number, number];
+  return {
+    version: lane.version,
+    policy: lane.policy,
+    budget: lane.budget === undefined ? null : lane.budget / samples,
+    latency: {
+      p50,
+      p95,
+      p99,
+      mean: mean(lane.latencies),
+      distribution: Array.from({ length: 101 }, (_, percent) => quantileOfSorted(sorted, percent / 100)),
+    },
+    throughput: (1000 * sum(lane.roundSamples)) / sum(lane.roundMs),
+    joules: meter === undefined ? null : sum(lane.roundJoules) / sum(lane.roundSamples),
+    flops: mean(lane.flops),
+    tokensKept: lane.tokensKept.map((tokens) => tokens / samples),
+    accuracy: labelled ? mean(lane.correct) : null,
+    crossEntropy: labelled ? mean(lane.crossEntropy) : null,
+    agreement: mean(lane.agrees),
+    kl: mean(lane.kl),
+    differences: null,
+  };
+}
+
+interface Options {
+  readonly confidence: number;
+  readonly seed: number;
+  readonly pause?: () => Promise<void>;
+}
+
+/** Ratios of latency quantiles, throughput and joules, over draws of rounds. */
+async function timeIntervals(
+  first: LaneMeasurements,
+  lane: LaneMeasurements,
+  { meter }: Measurements,
+  options: Options,
+): Promise<Found> {
+  const rounds = lane.roundMs.length;
+  const values = [first, lane].map((each) => new ClusteredValues(each.latencies, each.rounds));
+  const found = [new Float64Array(3), new Float64Array(3)];
+  const evaluate = (counts: Uint32Array, out: Float64Array): void => {
+    values.forEach((each, at) => each.quantiles(counts, quantiles, found[at]!));
+    for (let q = 0; q < quantiles.length; q++) out[q] = found[1]![q]! / found[0]![q]!;
+    // Both versions had the same samples in a round, so their ratio of samples a second is that of the times, turned over.
+    out[3] = dot(counts, first.roundMs) / dot(counts, lane.roundMs);
+    if (meter !== undefined) out[4] = dot(counts, lane.roundJoules) / dot(counts, first.roundJoules);
+  };
+  const point = new Float64Array(meter === undefined ? 4 : 5);
+  evaluate(new Uint32Array(rounds).fill(1), point);
+  const [latencyP50, latencyP95, latencyP99, throughput, joules] = await bootstrapIntervals(
+    rounds,
+    point,
+    evaluate,
+    options,
+  );
+  return { latencyP50, latencyP95, latencyP99, throughput, joules };
+}
+
+/** The ratio of FLOPs, the rise of the cross-entropy and the KL, over draws of samples. */
+async function sampleIntervals(
+  first: LaneMeasurements,
+  lane: LaneMeasurements,
+  { samples, labelled }: Measurements,
+  options: Options,
+): Promise<Found> {
+  const groups = Math.min(samples, mostGroups);
+  const grouped = (value: (sample: number) => number): Float64Array => {
+    const sums = new Float64Array(groups);
+    for (let sample = 0; sample < samples; sample++) sums[sample % groups]! += value(sample);
+    return sums;
+  };
+  const sizes = grouped(() => 1);
+  const dense = grouped((sample) => first.flops[sample]!);
+  const flops = grouped((sample) => lane.flops[sample]!);
+  const kl = grouped((sample) => lane.kl[sample]!);
+  const rise = grouped((sample) => lane.crossEntropy[sample]! - first.crossEntropy[sample]!);
+  const evaluate = (counts: Uint32Array, out: Float64Array): void => {
+    const drawn = dot(counts, sizes);
+    out[0] = dot(counts, flops) / dot(counts, dense);
+    out[1] = dot(counts, kl) / drawn;
+    out[2] = dot(counts, rise) / drawn;
+  };
+  const point = new Float64Array(3);
+  evaluate(new Uint32Array(groups).fill(1), point);
+  const [flopsInterval, klInterval, riseInterval] = await bootstrapIntervals(groups, point, evaluate, options);
+  return { flops: flopsInterval, kl: klInterval, ...(labelled ? { crossEntropy: riseInterval } : {}) };
+}
+
+function scoreIntervals(
+  first: LaneMeasurements,
+  lane: LaneMeasurements,
+  { samples, labelled }: Measurements,
+  confidence: number,
+): Found {
+  let [gained, lost] = [0, 0];
+  for (let sample = 0; sample < samples; sample++) {
+    if (lane.correct[sample]! > first.correct[sample]!) gained++;
+    if (lane.correct[sample]! < first.correct[sample]!) lost++;
+  }
+  return {
+    agreement: shareInterval(sum(lane.agrees), samples, confidence),
+    ...(labelled ? { accuracy: pairedShareInterval(gained, lost, samples, confidence) } : {}),
+  };
+}
+
+function differencesOf(
+  first: VersionComparison,
+  version: VersionComparison,
+  found: Found,
+  requests: number,
+): Partial<Record<Measure, Difference>> {
+  const differences: Partial<Record<Measure, Difference>> = {};
+  const enter = (measure: Measure, base: number | null, own: number | null): void => {
+    if (base === null || own === null) return;
+    const kind = differenceKinds[measure];
+    const value = kind === 'ratio' ? own / base : kind === 'difference' ? own - base : own;
+    const beyond = { latencyP50: 0.5, latencyP95: 0.05, latencyP99: 0.01 }[measure as string];
+    differences[measure] = {
+      kind,
+      value,
+      interval: found[measure] ?? null,
+      thin: beyond !== undefined && beyond * requests < thinTail,
+    };
+  };
+  enter('latencyP50', first.latency.p50, version.latency.p50);
+  enter('latencyP95', first.latency.p95, version.latency.p95);
+  enter('latencyP99', first.latency.p99, version.latency.p99);
+  enter('throughput', first.throughput, version.throughput);
+  // A meter that did not move tells nothing of a ratio.
+  if (first.joules !== 0) enter('joules', first.joules, version.joules);
+  enter('flops', first.flops, version.flops);
+  enter('accuracy', first.accuracy, version.accuracy);
+  enter('crossEntropy', first.crossEntropy, version.crossEntropy);
+  enter('agreement', first.agreement, version.agreement);
+  enter('kl', first.kl, version.kl);
+  return differences;
+}
+
+function sum(values: ArrayLike<number>): number {
+  let total = 0;
+  for (let i = 0; i < values.length; i++) total += values[i]!;
+  return total;
+}
+
+function dot(counts: Uint32Array, values: ArrayLike<number>): number {
+  let total = 0;
+  for (let i = 0; i < counts.length; i++) total += counts[i]! * values[i]!;
+  return total;
+}
