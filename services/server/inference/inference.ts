@@ -112,7 +112,8 @@ export class Inference {
     const tokensKept = tokensKeptOf(served.manifest, result.outputs[TOKENS_KEPT], batch);
     const flops = tokensKept.map((kept) => flopsOf(served.manifest, kept));
     const outputs = wanted.map((name) => ({ name, value: result.outputs[name]! }));
-    return { served, outputs, run: { batch, runBatch: result.runBatch, tokensKept, flops, budget } };
+    const { runBatch, execution } = result;
+    return { served, outputs, run: { batch, runBatch, execution, tokensKept, flops, budget } };
   }
 }
 

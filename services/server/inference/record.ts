@@ -1,5 +1,6 @@
 import type { ErrorCode } from '../../../libs/errors/error.js';
 import type { ServedVersion } from '../catalog/served-version.js';
+import type { Execution } from '../scheduling/scheduler.js';
 
 export const phases = ['queue', 'preprocess', 'compute', 'postprocess', 'total'] as const;
 export type Phase = (typeof phases)[number];
@@ -10,6 +11,8 @@ export interface InferenceRun {
   readonly batch: number;
   /** Samples of the run that it was part of, those of other calls included. */
   readonly runBatch: number;
+  /** The run itself, the same object for all its calls. */
+  readonly execution: Execution;
   /** [sample][stage]. */
   readonly tokensKept: readonly (readonly number[])[];
   /** Of each sample. */
