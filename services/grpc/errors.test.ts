@@ -7,6 +7,7 @@ import { fromStatus, toServerError } from './errors.js';
 test('every code goes to gRPC under its own name and comes back as itself', () => {
   const codes: ErrorCode[] = ['INVALID_ARGUMENT', 'NOT_FOUND', 'ALREADY_EXISTS', 'FAILED_PRECONDITION', 'OUT_OF_RANGE'];
   codes.push('RESOURCE_EXHAUSTED', 'UNIMPLEMENTED', 'UNAVAILABLE', 'DEADLINE_EXCEEDED', 'CANCELLED', 'INTERNAL');
+  codes.push('UNAUTHENTICATED', 'PERMISSION_DENIED');
   for (const code of codes) {
     const error = toServerError(new HeartwoodError(code, `field: wrong ${code}`));
     assert.equal(Status[error.code], code);

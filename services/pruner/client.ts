@@ -1,5 +1,5 @@
 /** A client of the pruning service for the commands that talk to a pruner. */
-import { ClientError, createChannel, createClient } from 'nice-grpc';
+import { ClientError } from 'nice-grpc';
 import { HeartwoodError, internal, invalid } from '../../libs/errors/error.js';
 import {
   type Job,
@@ -9,6 +9,7 @@ import {
   PruningServiceDefinition,
   type Report,
 } from '../../proto/gen/heartwood/pruning/v1/pruning.js';
+import { type ConnectionOptions, openChannel } from '../grpc/channel.js';
 import { fromStatus, isAbort } from '../grpc/errors.js';
 
 export { type Job, JobState, type Report, StageState } from '../../proto/gen/heartwood/pruning/v1/pruning.js';
@@ -34,16 +35,17 @@ export interface PruningClient {
   close(): void;
 }
 
-/** @param address host:port */
-export function connectPruning(address: string, maxMessageBytes = 64 * 1024 * 1024): PruningClient {
-  const channel = createChannel(address, undefined, {
-    'grpc.max_receive_message_length': maxMessageBytes,
-    'grpc.max_send_message_length': maxMessageBytes,
+/**
+ * @param address host:port, or https://host:port
+ * @throws HeartwoodError INVALID_ARGUMENT naming a file of the options that is no good
+ */
+export function connectPruning(address: string, connection: ConnectionOptions = {}): PruningClient {
+  const { channel, clients } = openChannel(address, connection, {
     // The default grows to two minutes, long after a pruner is back.
     'grpc.max_reconnect_backoff_ms': 1000,
     'grpc.initial_reconnect_backoff_ms': 100,
   });
-  const pruning = createClient(PruningServiceDefinition, channel);
+  const pruning = clients.create(PruningServiceDefinition, channel);
   return {
     waitUntilReady: (deadlineMs) => waitUntilReady(() => pruning.listJobs({ pageSize: 1 }), deadlineMs),
     create: (request, requestId = '') =>

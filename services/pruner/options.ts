@@ -1,18 +1,18 @@
 import { z } from 'zod';
 import { invalid } from '../../libs/errors/error.js';
+import { transportShape } from '../grpc/settings.js';
 
 const port = z.int().min(0).max(65535);
 const atLeastOne = z.int().min(1);
 
 const schema = z.object({
+  ...transportShape,
   /** The model repository; made when it is missing. */
   repository: z.string().min(1),
   /** Folder of the embedded database and of the files that jobs keep until they have ended. */
   dataDirectory: z.string().min(1),
   /** `postgres://…`; a database inside this process when absent. */
   database: z.string().min(1).optional(),
-  /** The address that both ports listen on. */
-  host: z.string().min(1).default('0.0.0.0'),
   /** gRPC; 0 takes a free one, which the log's `ready` line names. */
   port: port.default(8003),
   /** Prometheus; 0 takes a free one. */
@@ -29,8 +29,6 @@ const schema = z.object({
   pollMs: z.int().min(10).default(1000),
   /** How often in a row workers may die in the same stage of a job before it fails. */
   maxDeaths: atLeastOne.default(3),
-  /** Bytes of the largest gRPC message. */
-  maxMessageBytes: atLeastOne.default(64 * 1024 * 1024),
   /** Milliseconds that calls under way get at a stop. */
   drainMs: z.int().min(0).default(5000),
   logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'),

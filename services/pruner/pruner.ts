@@ -1,5 +1,4 @@
-import { createServer } from 'nice-grpc';
-import { HeartwoodError, invalid, messageOf } from '../../libs/errors/error.js';
+import { invalid } from '../../libs/errors/error.js';
 import { createRuntime } from '../../libs/runtime/runtime.js';
 import { Jobs } from '../../libs/store/jobs/jobs.js';
 import type { JobContext } from '../../libs/store/jobs/job-run.js';
@@ -7,7 +6,7 @@ import { openRepository } from '../../libs/store/repository.js';
 import { createLogger, type Logger } from '../../libs/telemetry/log.js';
 import { createRegistry, type MetricsEndpoint, serveMetrics } from '../../libs/telemetry/metrics.js';
 import { PruningServiceDefinition } from '../../proto/gen/heartwood/pruning/v1/pruning.js';
-import { errorMapping } from '../grpc/errors.js';
+import { openTransport, type Transport } from '../grpc/transport.js';
 import { defaultWork } from './default-work.js';
 import { type PrunerOptions, type PrunerSettings, settingsOf } from './options.js';
 import type { JobRequest } from './prune-request.js';
@@ -42,32 +41,26 @@ export async function startPruner(options: PrunerOptions, parts: PrunerParts = {
   const settings = settingsOf(options);
   const log = parts.logger ?? createLogger('heartwood-pruner', settings.logLevel);
   const engine = await startEngine(settings, log, parts.work);
-  const stopping = new AbortController();
-  const limits = {
-    'grpc.max_receive_message_length': settings.maxMessageBytes,
-    'grpc.max_send_message_length': settings.maxMessageBytes,
-  };
-  const server = createServer(limits).use(
-    errorMapping((error, method) => log.error({ method, err: error }, 'a call failed by a defect of ours')),
-  );
-  server.add(PruningServiceDefinition, pruningService(engine.jobs, stopping.signal));
+  const report = (error: unknown, method: string): void =>
+    log.error({ method, err: error }, 'a call failed by a defect of ours');
+  let transport: Transport | undefined;
   let grpcPort: number;
   try {
-    grpcPort = await server.listen(`${settings.host}:${settings.port}`);
-  } catch (cause) {
-    await engine.stop();
-    throw new HeartwoodError('UNAVAILABLE', `gRPC port ${settings.port}: ${messageOf(cause)}`, { cause });
+    transport = await openTransport(settings, { port: settings.port, log, registry: engine.registry, report });
+    transport.add(PruningServiceDefinition, pruningService(engine.jobs, transport.stopping));
+    grpcPort = await transport.listen();
+  } catch (error) {
+    await Promise.all([engine.stop(), transport?.stop(0)]);
+    throw error;
   }
+  transport.health.start();
   log.info({ event: 'ready', grpcPort, metricsPort: engine.metricsPort, repository: settings.repository }, 'pruning');
   return {
     grpcPort,
     metricsPort: engine.metricsPort,
     stop: once(async () => {
       log.info({ event: 'stopping' }, 'stopping');
-      stopping.abort();
-      const late = setTimeout(() => server.forceShutdown(), settings.drainMs);
-      await server.shutdown();
-      clearTimeout(late);
+      await transport.stop(settings.drainMs);
       await engine.stop();
       log.info({ event: 'stopped' }, 'stopped');
     }),
@@ -123,7 +116,7 @@ async function startEngine(settings: PrunerSettings, log: Logger, given: PruneWo
     await Promise.all([runtime.close(), endpoint?.close()]);
   };
   try {
-    endpoint = await serveMetrics(registry, settings.metricsPort, settings.host);
+    endpoint = await serveMetrics(registry, settings.metricsPort, settings.metricsHost ?? settings.host);
     jobs = await Jobs.open({
       directory: settings.dataDirectory,
       ...(settings.database ? { database: settings.database } : {}),
@@ -143,7 +136,7 @@ async function startEngine(settings: PrunerSettings, log: Logger, given: PruneWo
       onWarning: (message, error) => log.warn({ err: error }, message),
     });
     metrics.observe(jobs);
-    return { jobs, metricsPort: endpoint.port, stop };
+    return { jobs, registry, metricsPort: endpoint.port, stop };
   } catch (error) {
     await stop();
     throw error;

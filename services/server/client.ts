@@ -1,5 +1,5 @@
 /** A client of the Open Inference Protocol for served classifiers, used by the commands that talk to a server. */
-import { type Channel, ClientError, createChannel, createClient } from 'nice-grpc';
+import { ClientError } from 'nice-grpc';
 import { elementCount, type TensorValue, type TypedData } from '../../libs/runtime/tensor.js';
 import { HeartwoodError, internal } from '../../libs/errors/error.js';
 import { type ModelVersion, ServingServiceDefinition } from '../../proto/gen/heartwood/serving/v1/serving.js';
@@ -9,6 +9,7 @@ import {
   type ModelInferResponse,
   type ModelMetadataResponse,
 } from '../../proto/gen/open_inference_grpc.js';
+import { type ConnectionOptions, openChannel } from '../grpc/channel.js';
 import { fromStatus, isAbort } from '../grpc/errors.js';
 import { toTensorValue } from './inference/wire-tensor.js';
 import { decodeInput, encodeOutput, joinBytes } from './open-inference/tensor-codec.js';
@@ -62,14 +63,14 @@ export interface InferenceClient {
   close(): void;
 }
 
-/** @param address host:port */
-export function connectInference(address: string, maxMessageBytes = 64 * 1024 * 1024): InferenceClient {
-  const channel: Channel = createChannel(address, undefined, {
-    'grpc.max_receive_message_length': maxMessageBytes,
-    'grpc.max_send_message_length': maxMessageBytes,
-  });
-  const inference = createClient(GRPCInferenceServiceDefinition, channel);
-  const serving = createClient(ServingServiceDefinition, channel);
+/**
+ * @param address host:port, or https://host:port
+ * @throws HeartwoodError INVALID_ARGUMENT naming a file of the options that is no good
+ */
+export function connectInference(address: string, connection: ConnectionOptions = {}): InferenceClient {
+  const { channel, clients } = openChannel(address, connection);
+  const inference = clients.create(GRPCInferenceServiceDefinition, channel);
+  const serving = clients.create(ServingServiceDefinition, channel);
   const versionOf = (version: number | undefined): string => (version === undefined ? '' : String(version));
   const options = (signal: AbortSignal | undefined) => (signal ? { signal } : {});
   return {

@@ -1,15 +1,15 @@
 import { availableParallelism } from 'node:os';
 import { z } from 'zod';
 import { invalid } from '../../libs/errors/error.js';
+import { transportShape } from '../grpc/settings.js';
 
 const port = z.int().min(0).max(65535);
 const atLeastOne = z.int().min(1);
 
 const schema = z.object({
+  ...transportShape,
   /** The model repository. */
   repository: z.string().min(1),
-  /** The address that both ports listen on. */
-  host: z.string().min(1).default('0.0.0.0'),
   /** gRPC; 0 takes a free one, which the log's `ready` line names. */
   port: port.default(8001),
   /** Prometheus; 0 takes a free one. */
@@ -22,10 +22,10 @@ const schema = z.object({
   imageWorkers: atLeastOne.default(() => Math.max(1, Math.floor(availableParallelism() / 2))),
   /** Milliseconds between two looks at the repository. */
   pollMs: z.int().min(10).default(1000),
-  /** Bytes of the largest gRPC message taken. */
-  maxMessageBytes: atLeastOne.default(64 * 1024 * 1024),
   /** Samples of the largest request. */
   maxBatch: atLeastOne.default(64),
+  /** Pixels that the encoded images of one request may have in all; each may have as many as libs/data decodes. */
+  maxImagePixels: atLeastOne.default(200_000_000),
   /** Requests of one stream that are worked on at a time. */
   streamWindow: atLeastOne.default(8),
   /** Milliseconds that a stop waits for the requests under way. */

@@ -1,15 +1,14 @@
 import { createRequire } from 'node:module';
-import { createServer } from 'nice-grpc';
-import { HeartwoodError, messageOf } from '../../libs/errors/error.js';
 import { createRuntime } from '../../libs/runtime/runtime.js';
 import { openRepository } from '../../libs/store/repository.js';
 import { createLogger, type Logger } from '../../libs/telemetry/log.js';
-import { createRegistry, serveMetrics } from '../../libs/telemetry/metrics.js';
+import { createRegistry, type MetricsEndpoint, serveMetrics } from '../../libs/telemetry/metrics.js';
 import { ServingServiceDefinition } from '../../proto/gen/heartwood/serving/v1/serving.js';
 import { GRPCInferenceServiceDefinition } from '../../proto/gen/open_inference_grpc.js';
-import { errorMapping } from '../grpc/errors.js';
+import { openTransport } from '../grpc/transport.js';
 import { manifestBudget } from './inference/budget.js';
 import { Catalog } from './catalog/catalog.js';
+import { healthOf } from './catalog/health.js';
 import { ImagePool } from './inference/image-pool.js';
 import { Inference } from './inference/inference.js';
 import { openInference } from './open-inference/service.js';
@@ -28,76 +27,72 @@ export interface RunningServer {
 /**
  * Starts a server: opens its ports, looks at the repository once, and resolves when what is there is loaded; then the log has a line
  * with `"event":"ready"`, `grpcPort` and `metricsPort`. From then on it keeps in step with the repository by polling.
- * Throws NOT_FOUND (no repository), INVALID_ARGUMENT (an option), UNAVAILABLE (a port that is taken).
+ * Throws NOT_FOUND (no repository), INVALID_ARGUMENT (an option, a file of certificates or tokens), UNAVAILABLE (a port that is taken).
  */
 export async function startServer(options: ServerOptions, logger?: Logger): Promise<RunningServer> {
   const settings = settingsOf(options);
   const log = logger ?? createLogger('heartwood-server', settings.logLevel);
   const repository = await openRepository(settings.repository);
+  const report = (error: unknown, method: string): void =>
+    log.error({ method, err: error }, 'a call failed by a defect of ours');
+  const registry = createRegistry();
+  const transport = await openTransport(settings, { port: settings.port, log, registry, report });
   const runtime = createRuntime({
     workers: settings.workers,
     ...(settings.threads ? { threads: settings.threads } : {}),
   });
   const images = new ImagePool(settings.imageWorkers);
-  const registry = createRegistry();
   const metrics = new ServerMetrics(registry, manifestBudget);
   const catalog = new Catalog(
     repository,
     (entry, signal) => loadVersion(repository, runtime, entry, signal),
-    metrics,
+    {
+      changed: (changed) => {
+        metrics.changed(changed);
+        transport.health.update(healthOf(changed));
+      },
+    },
     log,
   );
   const maker = {
     maxBatch: settings.maxBatch,
+    maxImagePixels: settings.maxImagePixels,
     budgets: manifestBudget,
     preprocess: images.preprocess.bind(images),
   };
-  const stopping = new AbortController();
-  let ready = false;
-  const report = (error: unknown, method: string): void =>
-    log.error({ method, err: error }, 'a call failed by a defect of ours');
 
   const inference = new Inference(catalog, maker, [metrics], (error) => report(error, 'an observer of inferences'));
-  const server = createServer({
-    'grpc.max_receive_message_length': settings.maxMessageBytes,
-    'grpc.max_send_message_length': settings.maxMessageBytes,
-  }).use(errorMapping(report));
-  server.add(
+  transport.add(
     GRPCInferenceServiceDefinition,
     openInference({
       catalog,
       inference,
       version: packageVersion(),
       streamWindow: settings.streamWindow,
-      ready: () => ready && !stopping.signal.aborted,
-      stopping: stopping.signal,
+      ready: () => transport.health.serving,
+      stopping: transport.stopping,
       report,
     }),
   );
-  server.add(ServingServiceDefinition, serving(catalog, repository));
+  transport.add(ServingServiceDefinition, serving(catalog, repository));
 
-  const endpoint = await serveMetrics(registry, settings.metricsPort, settings.host);
+  let endpoint: MetricsEndpoint | undefined;
   let grpcPort: number;
   try {
-    grpcPort = await server.listen(`${settings.host}:${settings.port}`);
-  } catch (cause) {
-    await endpoint.close();
-    throw new HeartwoodError('UNAVAILABLE', `gRPC port ${settings.port}: ${messageOf(cause)}`, { cause });
+    endpoint = await serveMetrics(registry, settings.metricsPort, settings.metricsHost ?? settings.host);
+    grpcPort = await transport.listen();
+  } catch (error) {
+    await Promise.all([endpoint?.close(), transport.stop(0)]);
+    throw error;
   }
   await catalog.sync();
   catalog.start(settings.pollMs);
-  ready = true;
+  transport.health.start();
   log.info({ event: 'ready', grpcPort, metricsPort: endpoint.port, repository: repository.directory }, 'serving');
 
   const stop = async (): Promise<void> => {
     log.info({ event: 'stopping' }, 'stopping');
-    stopping.abort();
-    const late = setTimeout(() => {
-      log.warn({ drainMs: settings.drainMs }, 'requests are still under way, cutting them off');
-      server.forceShutdown();
-    }, settings.drainMs);
-    await server.shutdown();
-    clearTimeout(late);
+    await transport.stop(settings.drainMs);
     await catalog.stop();
     await Promise.all([runtime.close(), images.close(), endpoint.close()]);
     log.info({ event: 'stopped' }, 'stopped');

@@ -3,6 +3,7 @@ import type { PrunerOptions } from '../../pruner/options.js';
 import { startPruner, startWorker } from '../../pruner/pruner.js';
 import { examples, integer } from '../arguments.js';
 import type { Context } from '../context.js';
+import { secretsOf, withTransportOptions } from '../transport-options.js';
 import { untilStopped } from './serve.js';
 
 type Options = Omit<PrunerOptions, 'dataDirectory'> & { dataDirectory?: string };
@@ -22,11 +23,13 @@ function withEngineOptions(command: Command): Command {
 }
 
 export function prunerCommand(context: Context): Command {
-  const command = withEngineOptions(new Command('pruner'))
+  const command = withTransportOptions(withEngineOptions(new Command('pruner')))
     .description('take pruning jobs over gRPC; a job survives the death of the process')
     .option('--database <url>', 'postgres://… (default: a database inside this process)')
     .option('--port <n>', 'gRPC (default: 8003; 0: a free one, named in the log)', integer({ min: 0, max: 65535 }))
-    .action((options: Options) => untilStopped(() => startPruner(withData(options)), context));
+    .action((options: Options) =>
+      untilStopped(() => startPruner({ ...withData(options), ...secretsOf(process.env) }), context),
+    );
   return examples(
     command,
     'pruner --repository models',

@@ -3,16 +3,14 @@ import { startServer, type RunningServer } from '../../server/server.js';
 import type { ServerOptions } from '../../server/options.js';
 import { examples, integer } from '../arguments.js';
 import type { Context } from '../context.js';
+import { secretsOf, withTransportOptions } from '../transport-options.js';
 
-type Options = Pick<
-  ServerOptions,
-  'repository' | 'host' | 'port' | 'metricsPort' | 'workers' | 'threads' | 'pollMs' | 'maxBatch' | 'logLevel'
->;
+type Options = ServerOptions;
 
 export function serveCommand(context: Context): Command {
   const port = integer({ min: 0, max: 65535 });
   const some = integer({ min: 1 });
-  const command = new Command('serve')
+  const command = withTransportOptions(new Command('serve'))
     .description('serve every version of a repository over the Open Inference Protocol')
     .requiredOption('--repository <folder>', 'the model repository; new versions in it are picked up')
     .option('--host <address>', 'address to listen on (default: all)')
@@ -22,8 +20,9 @@ export function serveCommand(context: Context): Command {
     .option('--threads <n>', 'threads of one inference (default: the cores over the workers)', some)
     .option('--poll-ms <n>', 'milliseconds between two looks at the repository (default: 1000)', integer({ min: 10 }))
     .option('--max-batch <n>', 'samples of the largest request (default: 64)', some)
+    .option('--max-image-pixels <n>', "pixels of one request's images in all (default: 200000000)", some)
     .option('--log-level <level>', 'trace, debug, info, warn, error or silent (default: info)')
-    .action((options: Options) => untilStopped(() => startServer(options), context));
+    .action((options: Options) => untilStopped(() => startServer({ ...options, ...secretsOf(process.env) }), context));
   return examples(command, 'serve --repository models', 'serve --repository models --port 0 --metrics-port 0');
 }
 

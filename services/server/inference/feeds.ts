@@ -7,9 +7,6 @@ import { type BudgetPolicy, budgetTensor } from './budget.js';
 import { BUDGET, IMAGE, PIXELS, type ServedVersion } from '../catalog/served-version.js';
 import { toTensorValue, type WireTensor } from './wire-tensor.js';
 
-/** Encoded images of one request may have as many pixels in all; each may have as many as libs/data decodes. */
-export const requestPixelLimit = 200_000_000;
-
 /** What a request comes to for the session. */
 export interface Feeds {
   readonly tensors: Record<string, TensorValue>;
@@ -21,6 +18,8 @@ export interface Feeds {
 /** What feeds are made with. */
 export interface FeedMaker {
   readonly maxBatch: number;
+  /** Of the encoded images of one request in all. */
+  readonly maxImagePixels: number;
   readonly budgets: BudgetPolicy;
   preprocess(
     bytes: Uint8Array,
@@ -97,7 +96,7 @@ function budgetsOf(
 }
 
 async function pixelsOf(
-  { preprocess }: FeedMaker,
+  { preprocess, maxImagePixels }: FeedMaker,
   { manifest }: ServedVersion,
   { datatype, dims, data }: WireTensor,
   signal: AbortSignal,
@@ -110,7 +109,7 @@ async function pixelsOf(
   const size = channels * height * width;
   const pixels = new Float32Array(batch * size);
   const encoded = data as readonly Uint8Array[];
-  await checkPixels(encoded);
+  await checkPixels(encoded, maxImagePixels);
   await Promise.all(
     encoded.map(async (bytes, index) => {
       const image = await preprocess(bytes, manifest.preprocessing, `image ${index} of the request`, signal);
@@ -134,13 +133,13 @@ function checkFinite({ name, datatype, data }: WireTensor): void {
 }
 
 /** Reads the headers alone, so that a request that asks for too much costs next to nothing. */
-async function checkPixels(encoded: readonly Uint8Array[]): Promise<void> {
+async function checkPixels(encoded: readonly Uint8Array[], limit: number): Promise<void> {
   let total = 0;
   for (const [index, bytes] of encoded.entries()) total += await countPixels(bytes, `image ${index} of the request`);
-  if (total > requestPixelLimit) {
+  if (total > limit) {
     throw invalid(
       `input ${IMAGE}: ${(total / 1e6).toFixed(1)} megapixels over the ${encoded.length} images of the request, ` +
-        `expected at most ${requestPixelLimit / 1e6}`,
+        `expected at most ${limit / 1e6}`,
     );
   }
 }

@@ -1,0 +1,75 @@
+import { readFileSync } from 'node:fs';
+import { ChannelCredentials, type ChannelOptions } from '@grpc/grpc-js';
+import { type Channel, type ClientFactory, createChannel, createClientFactory, Metadata } from 'nice-grpc';
+import { invalid, messageOf } from '../../libs/errors/error.js';
+
+/** How a client reaches a service. */
+export interface ConnectionOptions {
+  /** Bytes of the largest message, either way (default: 64 MiB). */
+  readonly maxMessageBytes?: number;
+  /** PEM file of the authorities that the server's certificate may be of; with it, or an address with https://, TLS is spoken. */
+  readonly tlsCa?: string;
+  /** PEM files that the client shows who it is by (mutual TLS). */
+  readonly tlsCert?: string;
+  readonly tlsKey?: string;
+  /** Sent with every call. */
+  readonly authToken?: string;
+}
+
+export interface Connection {
+  readonly channel: Channel;
+  /** Makes clients over the channel that send the token. */
+  readonly clients: ClientFactory;
+}
+
+/**
+ * @param address host:port, or https://host:port
+ * @throws HeartwoodError INVALID_ARGUMENT naming the file that is no good
+ */
+export function openChannel(
+  address: string,
+  { maxMessageBytes = 64 * 1024 * 1024, tlsCa, tlsCert, tlsKey, authToken }: ConnectionOptions = {},
+  extra: ChannelOptions = {},
+): Connection {
+  if ((tlsCert === undefined) !== (tlsKey === undefined))
+    throw invalid(
+      `option ${tlsCert === undefined ? 'tlsCert' : 'tlsKey'}: expected a file beside the other's, got none`,
+    );
+  const secure = tlsCa !== undefined || tlsCert !== undefined || address.startsWith('https://');
+  const channel = createChannel(address, secure ? credentialsOf(tlsCa, tlsCert, tlsKey) : undefined, {
+    'grpc.max_receive_message_length': maxMessageBytes,
+    'grpc.max_send_message_length': maxMessageBytes,
+    ...extra,
+  });
+  const clients = createClientFactory();
+  if (authToken === undefined) return { channel, clients };
+  return {
+    channel,
+    clients: clients.use((call, options) => {
+      const metadata = Metadata(options.metadata).set('authorization', `Bearer ${authToken}`);
+      return call.next(call.request, { ...options, metadata });
+    }),
+  };
+}
+
+function credentialsOf(ca: string | undefined, cert: string | undefined, key: string | undefined): ChannelCredentials {
+  const files = [
+    ca && read(ca, 'certificates of authorities in PEM'),
+    key && read(key, 'a private key in PEM'),
+    cert && read(cert, 'a certificate chain in PEM'),
+  ].map((bytes) => bytes || null);
+  try {
+    return ChannelCredentials.createSsl(...(files as [Buffer | null, Buffer | null, Buffer | null]));
+  } catch (cause) {
+    const named = [ca, key, cert].filter((path) => path !== undefined).join(', ');
+    throw invalid(`${named}: expected certificates and a key in PEM that belong together: ${messageOf(cause)}`, cause);
+  }
+}
+
+function read(path: string, expected: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (cause) {
+    throw invalid(`${path}: expected ${expected}, but it cannot be read: ${messageOf(cause)}`, cause);
+  }
+}
