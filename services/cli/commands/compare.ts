@@ -28,7 +28,7 @@ export function compareCommand(context: Context): Command {
 async function run(options: Options, context: Context): Promise<void> {
   const progress = createProgress(context);
   const { signal } = context;
-  const meter = openEnergyMeter();
+  const meter = await openEnergyMeter();
   await withVersions(options, signal, async ({ versions, dataset, indices }) => {
     if (indices.length < options.batch) {
       throw invalid(`--batch ${options.batch}: more than the ${indices.length} samples of ${dataset.name}`);
@@ -68,8 +68,11 @@ async function run(options: Options, context: Context): Promise<void> {
         percent(row.agreement, 1),
       ]),
     );
-    const json = { model: options.name, data: options.data, meter: meter?.name ?? null, versions: rows };
+    const json = { model: options.name, data: options.data, meter: meter?.total ? meter.name : null, versions: rows };
     const text = `${table}\n${first.samples} samples of ${dataset.name}, batches of ${options.batch}, versions in turn`;
     await emit(context, text, json, options.json);
-  }).finally(() => progress.stop());
+  }).finally(async () => {
+    progress.stop();
+    await meter?.close();
+  });
 }

@@ -71,7 +71,7 @@ describe('the demo', () => {
       assert.ok(answers.flat().every(({ latencyMs }) => latencyMs > 0));
 
       const manifests = await Promise.all([1, version].map((each) => repository.readManifest('demo', each)));
-      const rows = manifests.map((manifest, at) => summarise(manifest, answers[at]!, answers[0]!, images, false));
+      const rows = manifests.map((manifest, at) => summarise(manifest, answers[at]!, answers[0]!, images));
       assert.equal(rows[1]!.accuracy, 1);
       assert.ok(Math.abs(rows[1]!.deltaLoss) < 1e-6, 'a shift of all logits is no loss');
       assert.ok(Math.abs(rows[0]!.loss - (Math.log(Math.E + 2 / Math.E) - 1)) < 1e-5);

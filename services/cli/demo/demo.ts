@@ -126,15 +126,15 @@ async function measure(
     repository.readManifest(name, version),
   ]);
   const images = await testImages(manifest, options);
-  const meter = openEnergyMeter();
+  const meter = await openEnergyMeter();
   const report = progress.report.bind(progress);
   const traffic = { warmup, meter, signal, progress: report };
-  const lanes = await streamTraffic(client, name, [{ version: 1 }, { version }], images, traffic);
-  const versions = [dense, manifest].map((each, lane) =>
-    summarise(each, lanes[lane]!, lanes[0]!, images, meter !== undefined),
+  const lanes = await streamTraffic(client, name, [{ version: 1 }, { version }], images, traffic).finally(() =>
+    meter?.close(),
   );
+  const versions = [dense, manifest].map((each, lane) => summarise(each, lanes[lane]!, lanes[0]!, images));
   const table = demoTable(versions, [dense.tokens.total, manifest.tokens.total]);
-  const curve = await sweep(client, manifest, versions[0]!, images, { ...traffic, warmup: 0 });
+  const curve = await sweep(client, manifest, versions[0]!, images, { ...traffic, warmup: 0, meter: undefined });
   progress.stop();
   const { images: shown, heads } = await look(repository, manifest, images, options, signal);
   const patches = manifest.tokens.total - manifest.tokens.special;
@@ -190,7 +190,7 @@ async function sweep(
   return [
     point,
     ...budgets.map((budget, lane): CurvePoint => {
-      const { flops, accuracy } = summarise(manifest, answers[lane]!, answers[0]!, images, false);
+      const { flops, accuracy } = summarise(manifest, answers[lane]!, answers[0]!, images);
       return { name: String(Number(budget.toPrecision(2))), budget, flops, accuracy };
     }),
   ];

@@ -32,12 +32,12 @@ export function summarise(
   answers: readonly Answer[],
   dense: readonly Answer[],
   images: readonly TestImage[],
-  metered: boolean,
 ): VersionSummary {
   const logs = answers.map(({ logits }) => logSoftmax(logits, 0, logits.length));
   const denseLogs = dense.map(({ logits }) => logSoftmax(logits, 0, logits.length));
   const labelOf = (index: number) => images[index]!.label ?? -1;
   const latencies = answers.map(({ latencyMs }) => latencyMs);
+  const joules = answers.map((answer) => answer.joules).filter((each) => each !== undefined);
   const flops = mean(answers.map(({ kept }) => flopsOf(manifest, kept)));
   return {
     version: manifest.version,
@@ -53,7 +53,7 @@ export function summarise(
     tokensKept: manifest.tokens.stages.map((_, stage) => mean(answers.map(({ kept }) => kept[stage] ?? 0))),
     latency: { p50: quantile(latencies, 0.5), p95: quantile(latencies, 0.95) },
     imagesPerSecond: 1000 / mean(latencies),
-    joules: metered ? mean(answers.map(({ joules }) => joules)) : null,
+    joules: joules.length === 0 ? null : mean(joules),
   };
 }
 

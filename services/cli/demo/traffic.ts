@@ -1,5 +1,5 @@
 import { HeartwoodError } from '../../../libs/errors/error.js';
-import type { EnergyMeter } from '../../../libs/energy/meter.js';
+import { type EnergyMeter, joulesBetween } from '../../../libs/energy/meter.js';
 import {
   rowOf,
   type InferenceAnswer,
@@ -28,9 +28,12 @@ export interface Answer {
   readonly kept: readonly number[];
   /** From the request's sending to the answer, through gRPC, preprocessing included. */
   readonly latencyMs: number;
-  /** Of the whole machine; 0 without a meter. */
-  readonly joules: number;
+  /** Of the whole machine; undefined without a meter. */
+  readonly joules: number | undefined;
 }
+
+/** An answer whose joules come with the meter's next reading, for which no request waits. */
+type Pending = Omit<Answer, 'joules'> & { readonly joules: Promise<number | undefined> };
 
 /** Requests that are handed to a stream one after the other. */
 class Requests implements AsyncIterable<InferenceRequest> {
@@ -84,12 +87,13 @@ export async function streamTraffic(
     InferenceAnswer | InferenceFailure,
     undefined
   >;
-  const ask = async ({ version, budget }: Lane, image: TestImage): Promise<Answer> => {
-    const joules = options.meter?.joules() ?? 0;
+  const ask = async ({ version, budget }: Lane, image: TestImage): Promise<Pending> => {
+    const before = options.meter?.joules();
     const sent = performance.now();
     requests.push({ model, version, images: [image.encoded], ...(budget === undefined ? {} : { budget }) });
     const { value } = await answers.next();
     const latencyMs = performance.now() - sent;
+    const joules = joulesBetween(before, options.meter?.joules());
     if (value === undefined) throw new HeartwoodError('UNAVAILABLE', 'the server ended the stream');
     if ('error' in value) throw new HeartwoodError('INTERNAL', `version ${version} of ${model}: ${value.error}`);
     const kept = value.outputs.tokens_kept;
@@ -97,10 +101,10 @@ export async function streamTraffic(
       logits: rowOf(value.outputs.logits!, 0) as Float32Array,
       kept: kept === undefined ? [] : Array.from(rowOf(kept, 0) as Int32Array),
       latencyMs,
-      joules: (options.meter?.joules() ?? 0) - joules,
+      joules,
     };
   };
-  const table = lanes.map((): Answer[] => []);
+  const table = lanes.map((): Pending[] => []);
   try {
     for (const image of images.slice(0, options.warmup)) for (const lane of lanes) await ask(lane, image);
     for (const [index, image] of images.entries()) {
@@ -115,5 +119,7 @@ export async function streamTraffic(
     requests.end();
     await answers.return?.();
   }
-  return table;
+  return Promise.all(
+    table.map((lane) => Promise.all(lane.map(async (answer) => ({ ...answer, joules: await answer.joules })))),
+  );
 }

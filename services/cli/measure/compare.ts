@@ -1,6 +1,6 @@
 import { readBatch } from '../../../libs/data/batch.js';
 import type { Dataset } from '../../../libs/data/dataset.js';
-import type { EnergyMeter } from '../../../libs/energy/meter.js';
+import { type EnergyMeter, joulesBetween } from '../../../libs/energy/meter.js';
 import type { ProgressEvent } from '../progress.js';
 import type { LoadedVersion } from './loaded-version.js';
 import { argmax, mean, quantile } from './statistics.js';
@@ -16,7 +16,7 @@ export interface Comparison {
   readonly latency: { readonly p50: number; readonly p95: number };
   /** Samples a second of run time. */
   readonly throughput: number;
-  /** Joules a sample; null without a meter. */
+  /** Joules a sample, of the whole machine while it ran; null without a meter. */
   readonly joules: number | null;
   readonly flops: number;
   /** Null without labels. */
@@ -27,7 +27,8 @@ export interface Comparison {
 
 interface Tally {
   readonly latencies: number[];
-  joules: number;
+  /** Known with the meter's next reading, for which no run waits. */
+  readonly joules: Promise<number | undefined>[];
   flops: number;
   correct: number;
   agree: number;
@@ -50,7 +51,7 @@ export async function compare(
   },
 ): Promise<Comparison[]> {
   const { batch, meter, signal } = options;
-  const tallies = versions.map((): Tally => ({ latencies: [], joules: 0, flops: 0, correct: 0, agree: 0 }));
+  const tallies = versions.map((): Tally => ({ latencies: [], joules: [], flops: 0, correct: 0, agree: 0 }));
   const whole = Math.floor(indices.length / batch);
   for (let turn = -options.warmup; turn < whole; turn++) {
     signal.throwIfAborted();
@@ -59,16 +60,16 @@ export async function compare(
     const answers: number[][] = [];
     for (let i = 0; i < versions.length; i++) {
       const at = (i + Math.max(turn, 0)) % versions.length;
-      const before = meter?.joules() ?? 0;
+      const before = meter?.joules();
       const answer = await versions[at]!.classify(pixels, batch, signal);
-      const joules = (meter?.joules() ?? 0) - before;
+      const joules = joulesBetween(before, meter?.joules());
       answers[at] = part.map((_, row) =>
         argmax(answer.logits.subarray(row * answer.classes, (row + 1) * answer.classes)),
       );
       if (turn < 0) continue;
       const tally = tallies[at]!;
       tally.latencies.push(answer.durationMs);
-      tally.joules += joules;
+      tally.joules.push(joules);
       tally.flops += answer.flops.reduce((sum, flops) => sum + flops, 0);
     }
     if (turn < 0) continue;
@@ -81,8 +82,10 @@ export async function compare(
     options.progress({ stage: 'compare', done: (turn + 1) * batch, total: whole * batch, unit: 'samples' });
   }
   const samples = whole * batch;
+  const energies = await Promise.all(tallies.map(({ joules }) => Promise.all(joules)));
   return versions.map(({ version, manifest, budget }, at) => {
-    const { latencies, joules, flops, correct, agree } = tallies[at]!;
+    const { latencies, flops, correct, agree } = tallies[at]!;
+    const joules = energies[at]!.filter((each) => each !== undefined);
     return {
       version,
       policy: manifest.method?.policy ?? 'unpruned',
@@ -91,7 +94,7 @@ export async function compare(
       batch,
       latency: { p50: quantile(latencies, 0.5), p95: quantile(latencies, 0.95) },
       throughput: (1000 * batch) / mean(latencies),
-      joules: meter === undefined ? null : joules / samples,
+      joules: joules.length === 0 ? null : mean(joules) / batch,
       flops: flops / samples,
       accuracy: dataset.labelled ? correct / samples : null,
       agreement: agree / samples,
