@@ -28,6 +28,7 @@ export async function loadGraph(
       instances: session.instances,
       runTimed: session.runTimed.bind(session),
       runLate: session.runLate.bind(session),
+      check: session.check.bind(session),
       async dispose() {
         await session.dispose();
         await remove();

@@ -34,6 +34,11 @@ export interface RunOptions {
   readonly priority?: () => number;
 }
 
+/** What a run comes to when its turn has come. */
+export interface LateRun extends Pick<RunOptions, 'outputs' | 'transfer'> {
+  readonly feeds: Feeds;
+}
+
 export interface TimedRun {
   readonly outputs: Record<string, TensorValue>;
   /** Of the session's run alone, in the worker. */
@@ -56,8 +61,10 @@ export interface Session {
   run(feeds: Feeds, options?: RunOptions): Promise<Record<string, TensorValue>>;
   /** As `run`, with what it took. */
   runTimed(feeds: Feeds, options?: RunOptions): Promise<TimedRun>;
-  /** As `runTimed`, of feeds that are made when a worker is free for them; what `makeFeeds` throws is thrown, and nothing is run. */
-  runLate(makeFeeds: () => Feeds, options?: RunOptions): Promise<TimedRun>;
+  /** As `runTimed`, of a run that is made when a worker is free for it; what `make` throws is thrown, and nothing is run. */
+  runLate(make: () => LateRun, options?: Pick<RunOptions, 'signal' | 'priority'>): Promise<TimedRun>;
+  /** Throws INVALID_ARGUMENT, naming it, when a feed or an output does not fit the model. */
+  check(feeds: Feeds, outputs?: readonly string[]): void;
   /** Frees the session after the runs that are queued already. */
   dispose(): Promise<void>;
 }
@@ -174,25 +181,30 @@ class PinnedSession implements Session {
   }
 
   async runTimed(feeds: Feeds, options: RunOptions = {}): Promise<TimedRun> {
-    if (!this.#disposed) this.#check(feeds, options.outputs);
-    return this.#run(() => feeds, options);
+    if (!this.#disposed) this.check(feeds, options.outputs);
+    return this.#run(() => ({ feeds, ...options }), options);
   }
 
-  async runLate(makeFeeds: () => Feeds, options: RunOptions = {}): Promise<TimedRun> {
-    return this.#run(() => {
-      const feeds = makeFeeds();
-      this.#check(feeds, options.outputs);
-      return feeds;
-    }, options);
+  async runLate(make: () => LateRun, options: Pick<RunOptions, 'signal' | 'priority'> = {}): Promise<TimedRun> {
+    const checked = () => {
+      const run = make();
+      this.check(run.feeds, run.outputs);
+      return run;
+    };
+    return this.#run(checked, options);
   }
 
-  async #run(feedsOf: () => Feeds, { outputs, signal, transfer = false, priority }: RunOptions): Promise<TimedRun> {
+  async #run(make: () => LateRun, { signal, priority }: Pick<RunOptions, 'signal' | 'priority'>): Promise<TimedRun> {
     if (this.#disposed) throw new HeartwoodError('FAILED_PRECONDITION', 'the session is disposed');
     const prepare = () => {
-      const { packed, transfer: moved } = packTensors(feedsOf(), transfer);
-      return { request: { kind: 'run', session: this.id, feeds: packed, outputs } as const, transfer: moved };
+      const { feeds, outputs, transfer: move = false } = make();
+      const { packed, transfer } = packTensors(feeds, move);
+      return { request: { kind: 'run', session: this.id, feeds: packed, outputs } as const, transfer };
     };
-    const slot = this.slots.reduce((best, other) => (other.pending < best.pending ? other : best));
+    const whole = this.slots.filter((each) => !each.isBroken(this.id));
+    const slot = (whole.length > 0 ? whole : this.slots).reduce((best, other) =>
+      other.pending < best.pending ? other : best,
+    );
     const { reply, queuedMs } = await slot.submit(this.id, prepare, { signal, ...(priority ? { priority } : {}) });
     if (reply.kind === 'failed') throw internal(`the run failed: ${oneLine(reply.message)}`);
     if (reply.kind !== 'result') throw unexpected(reply);
@@ -204,7 +216,7 @@ class PinnedSession implements Session {
     await this.#disposed;
   }
 
-  #check(feeds: Feeds, outputs: readonly string[] | undefined): void {
+  check(feeds: Feeds, outputs: readonly string[] | undefined): void {
     const symbols = new Map<string, number>();
     for (const info of this.inputs) {
       const value = feeds[info.name];

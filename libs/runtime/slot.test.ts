@@ -113,7 +113,7 @@ for (const isolation of ['thread', 'process'] as const) {
     const answers = await Promise.all(
       Array.from({ length: 20 }, (_, i) => {
         const x: TensorValue = { type: 'float32', dims: [2], data: Float32Array.of(i, NaN) };
-        return session.runLate(() => ({ x }), { transfer: true });
+        return session.runLate(() => ({ feeds: { x }, transfer: true }));
       }),
     );
     for (const [i, { outputs }] of answers.entries()) assert.deepEqual(outputs['x_out']?.data, Float32Array.of(i, NaN));
@@ -135,7 +135,7 @@ test('a worker process that is killed in a run is replaced, and the run may be t
   const killed = session.runLate(() => {
     // The message that follows is the last that it gets.
     setImmediate(() => process.kill(pid!, 'SIGKILL'));
-    return { x };
+    return { feeds: { x } };
   });
   await assert.rejects(killed, { code: 'UNAVAILABLE', message: /was killed by SIGKILL/ });
   const { y } = await session.run({ x });
@@ -155,7 +155,7 @@ test('of what waits for a worker the least priority goes first, asked when its t
   const order: string[] = [];
   const priorities = { late: 9, urgent: 5 };
   const begin = (name: string, priority: () => number) =>
-    session.runLate(() => (order.push(name), { x }), { priority });
+    session.runLate(() => (order.push(name), { feeds: { x } }), { priority });
   const runs = [
     begin('first', () => 7),
     begin('late', () => priorities.late),

@@ -92,6 +92,10 @@ export class Slot {
     return broken ? Promise.reject(broken) : this.#running().submit(prepare, options);
   }
 
+  isBroken(session: number): boolean {
+    return this.#held.get(session)?.broken !== undefined;
+  }
+
   /** Frees a session after what is queued for it. */
   async release(session: number): Promise<void> {
     const held = this.#held.get(session);

@@ -36,6 +36,11 @@ function rangeText({ min, max, inclusive }: Required<Range>): string {
   return known ? `${atLeast} and ${inclusive ? 'at most' : 'below'} ${max}` : atLeast;
 }
 
+/** Parses `4,8` into integers. */
+export function integers(range: Range = {}) {
+  return (text: string): number[] => text.split(',').map(integer(range));
+}
+
 /** Parses `1,2,5` into version numbers, in the order given. */
 export function versions(text: string): number[] {
   const parse = integer({ min: 1 });

@@ -1,7 +1,9 @@
 import { availableParallelism } from 'node:os';
 import { z } from 'zod';
+import { isolations } from '../../libs/runtime/carrier.js';
 import { invalid } from '../../libs/errors/error.js';
 import { transportShape } from '../grpc/settings.js';
+import { schedulingSchema } from './scheduling/settings.js';
 
 const port = z.int().min(0).max(65535);
 const atLeastOne = z.int().min(1);
@@ -14,10 +16,15 @@ const schema = z.object({
   port: port.default(8001),
   /** Prometheus; 0 takes a free one. */
   metricsPort: port.default(8002),
-  /** Threads that run sessions; a version is pinned to one of them. */
-  workers: atLeastOne.default(1),
-  /** Threads of one inference. */
+  /** Workers that run models. By default one for every four cores. */
+  workers: atLeastOne.default(() => Math.max(1, Math.floor(availableParallelism() / 4))),
+  /** Threads of one inference. By default the cores over the workers. */
   threads: atLeastOne.optional(),
+  /** Workers that each version is loaded on, so that as many of its runs go side by side. By default all of them. */
+  instances: atLeastOne.optional(),
+  /** What a worker runs in; libs/runtime/carrier.ts says which faults need a process. */
+  isolation: z.enum(isolations).default('thread'),
+  ...schedulingSchema,
   /** Threads that preprocess encoded images. */
   imageWorkers: atLeastOne.default(() => Math.max(1, Math.floor(availableParallelism() / 2))),
   /** Milliseconds between two looks at the repository. */

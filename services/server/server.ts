@@ -14,6 +14,7 @@ import { Inference } from './inference/inference.js';
 import { openInference } from './open-inference/service.js';
 import { type ServerOptions, settingsOf } from './options.js';
 import { loadVersion } from './catalog/served-version.js';
+import { WorkerMetrics } from './metrics/worker-metrics.js';
 import { ServerMetrics } from './metrics/server-metrics.js';
 import { serving } from './serving/service.js';
 
@@ -37,15 +38,19 @@ export async function startServer(options: ServerOptions, logger?: Logger): Prom
     log.error({ method, err: error }, 'a call failed by a defect of ours');
   const registry = createRegistry();
   const transport = await openTransport(settings, { port: settings.port, log, registry, report });
+  const workers = new WorkerMetrics(registry, log, () => runtime.processes());
+  const instances = settings.instances ?? settings.workers;
   const runtime = createRuntime({
     workers: settings.workers,
+    isolation: settings.isolation,
+    onRestart: (restart) => workers.restarted(restart),
     ...(settings.threads ? { threads: settings.threads } : {}),
   });
   const images = new ImagePool(settings.imageWorkers);
   const metrics = new ServerMetrics(registry, manifestBudget);
   const catalog = new Catalog(
     repository,
-    (entry, signal) => loadVersion(repository, runtime, entry, signal),
+    (entry, signal) => loadVersion(repository, runtime, entry, { ...settings, instances }, signal),
     {
       changed: (changed) => {
         metrics.changed(changed);

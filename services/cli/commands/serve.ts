@@ -1,11 +1,10 @@
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
+import { isolations } from '../../../libs/runtime/carrier.js';
 import { startServer, type RunningServer } from '../../server/server.js';
 import type { ServerOptions } from '../../server/options.js';
-import { examples, integer } from '../arguments.js';
+import { examples, integer, integers, number } from '../arguments.js';
 import type { Context } from '../context.js';
 import { secretsOf, withTransportOptions } from '../transport-options.js';
-
-type Options = ServerOptions;
 
 export function serveCommand(context: Context): Command {
   const port = integer({ min: 0, max: 65535 });
@@ -16,13 +15,35 @@ export function serveCommand(context: Context): Command {
     .option('--host <address>', 'address to listen on (default: all)')
     .option('--port <n>', 'gRPC (default: 8001; 0: a free one, named in the log)', port)
     .option('--metrics-port <n>', 'Prometheus metrics (default: 8002)', port)
-    .option('--workers <n>', 'threads that run models (default: 1)', some)
+    .option('--workers <n>', 'workers that run models (default: one for every four cores)', some)
     .option('--threads <n>', 'threads of one inference (default: the cores over the workers)', some)
+    .option('--instances <n>', 'workers that each version is loaded on (default: all)', some)
+    .addOption(
+      new Option('--isolation <kind>', 'what a worker runs in: a process survives crashes of the others').choices(
+        isolations,
+      ),
+    )
+    .option('--run-batch <n>', 'samples of the largest run that requests share (default: 8)', some)
+    .option('--preferred-batches <n,...>', 'run as soon as so many samples wait', integers({ min: 1 }))
+    .option(
+      '--queue-delay-ms <ms>',
+      'how long a request waits for others to share its run (default: 0)',
+      number({ min: 0 }),
+    )
+    .option('--queue-limit <n>', 'requests of a version that may wait; more are refused (default: 128)', some)
+    .option('--queue-bytes <n>', 'bytes of tensors that may wait for a version (default: 256 MiB)', some)
+    .option(
+      '--queue-timeout-ms <ms>',
+      'refuse a request that has not begun by then (default: never)',
+      number({ min: 0, inclusive: false }),
+    )
     .option('--poll-ms <n>', 'milliseconds between two looks at the repository (default: 1000)', integer({ min: 10 }))
     .option('--max-batch <n>', 'samples of the largest request (default: 64)', some)
     .option('--max-image-pixels <n>', "pixels of one request's images in all (default: 200000000)", some)
     .option('--log-level <level>', 'trace, debug, info, warn, error or silent (default: info)')
-    .action((options: Options) => untilStopped(() => startServer({ ...options, ...secretsOf(process.env) }), context));
+    .action((options: ServerOptions) =>
+      untilStopped(() => startServer({ ...options, ...secretsOf(process.env) }), context),
+    );
   return examples(command, 'serve --repository models', 'serve --repository models --port 0 --metrics-port 0');
 }
 

@@ -4,10 +4,13 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { createRuntime, type Runtime } from '../../../libs/runtime/runtime.js';
 import type { Repository } from '../../../libs/store/repository.js';
+import { z } from 'zod';
+import { schedulingSchema } from '../scheduling/settings.js';
 import { loadVersion } from './served-version.js';
 import { budgetDraft, budgetModel, meanModel, publishGraph } from '../testing/fixture-models.js';
 import { temporaryRepository } from '../testing/temporary-repository.js';
 
+const settings = { ...z.object(schedulingSchema).parse({}), instances: 1 };
 let repository: Repository;
 let remove: () => Promise<void>;
 let runtime: Runtime;
@@ -32,7 +35,7 @@ test('a file that was changed after it was published never reaches the runtime',
     processes: () => new Map(),
     close: () => Promise.resolve(),
   };
-  await assert.rejects(loadVersion(repository, untouched, entry), {
+  await assert.rejects(loadVersion(repository, untouched, entry, settings), {
     code: 'FAILED_PRECONDITION',
     message: /model\.onnx: expected SHA-256/,
   });
@@ -51,13 +54,13 @@ test('a graph that does not hold what its manifest promises is refused', async (
   ] as const;
   for (const [graph, draft, message] of cases) {
     const entry = await repository.resolve('promises', await publishGraph(repository, 'promises', graph, draft));
-    await assert.rejects(loadVersion(repository, runtime, entry), { code: 'INVALID_ARGUMENT', message });
+    await assert.rejects(loadVersion(repository, runtime, entry, settings), { code: 'INVALID_ARGUMENT', message });
   }
 });
 
 test('a version that is retired is freed when the requests that hold it have ended, and not before', async () => {
   await publishGraph(repository, 'retiring', meanModel());
-  const served = await loadVersion(repository, runtime, await repository.resolve('retiring'));
+  const served = await loadVersion(repository, runtime, await repository.resolve('retiring'), settings);
   let release = (): void => undefined;
   const preprocessing = new Promise<void>((resolve) => (release = resolve));
   const answer = served.hold(async () => {

@@ -4,7 +4,9 @@ import type { TensorInfo } from '../../../libs/runtime/tensor.js';
 import type { Manifest } from '../../../libs/store/manifest.js';
 import type { Repository } from '../../../libs/store/repository.js';
 import type { VersionEntry } from '../../../libs/store/snapshot.js';
-import { FifoScheduler, type Scheduler } from '../scheduling/scheduler.js';
+import { BatchingScheduler } from '../scheduling/batching.js';
+import type { Scheduler } from '../scheduling/scheduler.js';
+import type { SchedulingSettings } from '../scheduling/settings.js';
 import { HeartwoodError } from '../../../libs/errors/error.js';
 
 /** The name of the input for preprocessed pixels, [B, C, H, W]; it may come as encoded files instead, as `image`. */
@@ -82,11 +84,12 @@ export async function loadVersion(
   repository: Repository,
   runtime: Runtime,
   entry: VersionEntry,
+  settings: SchedulingSettings & { readonly instances: number },
   signal?: AbortSignal,
 ): Promise<ServedVersion> {
   const manifest = await repository.verify(entry.manifest.model, entry.version, signal);
-  const session = await runtime.load(join(entry.directory, 'model.onnx'));
-  const served = new ServedVersion(manifest, new FifoScheduler(session), session);
+  const session = await runtime.load(join(entry.directory, 'model.onnx'), { instances: settings.instances });
+  const served = new ServedVersion(manifest, new BatchingScheduler(session, settings), session);
   const mismatch = manifestMismatch(served);
   if (mismatch === undefined) return served;
   await session.dispose();

@@ -2,6 +2,7 @@ import { HeartwoodError, invalid } from '../../../libs/errors/error.js';
 import { isAbort } from '../../grpc/errors.js';
 import type { Catalog } from '../catalog/catalog.js';
 import { type ServedVersion, TOKENS_KEPT } from '../catalog/served-version.js';
+import type { Place } from '../scheduling/scheduler.js';
 import type { InferenceAnswer, InferenceCall } from './call.js';
 import { type FeedMaker, makeFeeds } from './feeds.js';
 import { flopsOf, tokensKeptOf } from './flops.js';
@@ -10,8 +11,15 @@ import { noShadow, type Shadow, type ShadowedCall } from './shadow.js';
 import type { InferenceResult } from '../scheduling/scheduler.js';
 
 /** What there is of a call that is to be run a second time. */
-interface Shadowing {
-  call?: ShadowedCall | undefined;
+/** What is noted of a call on its way. */
+interface Journal {
+  readonly started: number;
+  readonly phases: Partial<Record<Phase, number>>;
+  outcome: InferenceRecord['outcome'];
+  version?: ServedVersion;
+  run?: InferenceRun;
+  /** Undefined where the call was not picked. */
+  shadowed?: ShadowedCall | undefined;
   result?: InferenceResult;
 }
 
@@ -30,37 +38,33 @@ export class Inference {
    * Throws INVALID_ARGUMENT, NOT_FOUND, UNAVAILABLE, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED, CANCELLED, INTERNAL.
    */
   async infer<T>(call: InferenceCall, signal: AbortSignal, respond: (answer: InferenceAnswer) => T): Promise<T> {
-    const started = performance.now();
-    const phases: Partial<Record<Phase, number>> = {};
-    const shadowing: Shadowing = {};
-    let version: ServedVersion | undefined;
-    let run: InferenceRun | undefined;
-    let outcome: InferenceRecord['outcome'] = 'OK';
+    const journal: Journal = { started: performance.now(), phases: {}, outcome: 'OK' };
     try {
       const served = this.catalog.resolve(call.model, call.version);
-      version = served;
+      journal.version = served;
       return await served.hold(async () => {
-        const answer = await this.#run(served, call, started, signal, phases, shadowing);
-        run = answer.run;
+        const answer = await this.#admitted(served, call, signal, journal);
+        journal.run = answer.run;
         const answered = performance.now();
         const response = respond(answer);
-        phases.postprocess = performance.now() - answered;
+        journal.phases.postprocess = performance.now() - answered;
         return response;
       });
     } catch (thrown) {
-      outcome = thrown instanceof HeartwoodError ? thrown.code : isAbort(thrown) ? 'CANCELLED' : 'INTERNAL';
+      journal.outcome = thrown instanceof HeartwoodError ? thrown.code : isAbort(thrown) ? 'CANCELLED' : 'INTERNAL';
       throw thrown;
     } finally {
-      phases.total = performance.now() - started;
+      journal.phases.total = performance.now() - journal.started;
+      const { version, outcome, phases, run } = journal;
       this.#tell({ version, outcome, phases, ...(run ? { run } : {}) });
-      this.#endShadow(outcome, shadowing);
+      this.#endShadow(journal);
     }
   }
 
-  #endShadow(outcome: InferenceRecord['outcome'], { call, result }: Shadowing): void {
+  #endShadow({ outcome, shadowed, result }: Journal): void {
     try {
-      if (outcome === 'OK' && result) call?.answered(result);
-      else call?.failed();
+      if (outcome === 'OK' && result) shadowed?.answered(result);
+      else shadowed?.failed();
     } catch (thrown) {
       this.report(thrown);
     }
@@ -77,27 +81,42 @@ export class Inference {
     }
   }
 
-  async #run(
+  /** Asks for a place before anything is decoded: what is beyond the queue's limit costs next to nothing. */
+  async #admitted(
     served: ServedVersion,
     call: InferenceCall,
-    started: number,
     signal: AbortSignal,
-    phases: Partial<Record<Phase, number>>,
-    shadowing: Shadowing,
+    journal: Journal,
   ): Promise<InferenceAnswer> {
+    const place = served.scheduler.admit();
+    try {
+      return await this.#run(served, place, call, signal, journal);
+    } finally {
+      place.leave();
+    }
+  }
+
+  async #run(
+    served: ServedVersion,
+    place: Place,
+    call: InferenceCall,
+    signal: AbortSignal,
+    journal: Journal,
+  ): Promise<InferenceAnswer> {
+    const { started, phases } = journal;
     const contents = call.contents();
     const wanted = wantedOutputs(served, contents.outputs);
     const deadline = contents.timeoutMs === undefined ? undefined : started + contents.timeoutMs;
     const feeds = await makeFeeds(this.maker, served, contents, signal);
     const { tensors, batch, budget } = feeds;
     phases.preprocess = performance.now() - started;
-    shadowing.call = this.shadow.pick(served, feeds);
+    journal.shadowed = this.shadow.pick(served, feeds);
 
     // What each stage kept is always asked for: it is how FLOPs are accounted for.
     const accounted = served.answers(TOKENS_KEPT) ? [TOKENS_KEPT] : [];
-    const fetched = [...new Set([...wanted, ...accounted, ...(shadowing.call?.outputs ?? [])])];
+    const fetched = [...new Set([...wanted, ...accounted, ...(journal.shadowed?.outputs ?? [])])];
     const { priority } = contents;
-    const result = await served.scheduler.submit({
+    const result = await place.submit({
       feeds: tensors,
       batch,
       outputs: fetched,
@@ -105,7 +124,7 @@ export class Inference {
       priority,
       deadline,
     });
-    shadowing.result = result;
+    journal.result = result;
     phases.queue = result.queueMs;
     phases.compute = result.computeMs;
 

@@ -2,6 +2,7 @@ import { Counter, durationBuckets, Gauge, Histogram, type Registry } from '../..
 import type { BudgetPolicy } from '../inference/budget.js';
 import type { Catalog, CatalogListener } from '../catalog/catalog.js';
 import type { InferenceObserver, InferenceRecord } from '../inference/record.js';
+import type { Execution } from '../scheduling/scheduler.js';
 import { BUDGET } from '../catalog/served-version.js';
 
 const VERSION = ['model', 'version'] as const;
@@ -20,6 +21,8 @@ export class ServerMetrics implements InferenceObserver, CatalogListener {
   readonly #budget;
   readonly #ready;
   readonly #info;
+  /** Runs that several calls share count once. */
+  readonly #counted = new WeakSet<Execution>();
   #catalog: Catalog | undefined;
   #known = new Map<string, { model: string; version: string }>();
 
@@ -46,7 +49,7 @@ export class ServerMetrics implements InferenceObserver, CatalogListener {
     });
     this.#batch = new Histogram({
       name: 'heartwood_inference_batch_size',
-      help: 'Samples of a run.',
+      help: 'Samples of a run, of all requests that share it.',
       labelNames: [...VERSION],
       buckets: [1, 2, 4, 8, 16, 32, 64, 128],
       registers,
@@ -105,7 +108,10 @@ export class ServerMetrics implements InferenceObserver, CatalogListener {
     if (!version || !run) return;
     for (const [phase, ms] of Object.entries(phases)) this.#duration.observe({ ...labels, phase }, ms / 1000);
     this.#items.inc(labels, run.batch);
-    this.#batch.observe(labels, run.batch);
+    if (!this.#counted.has(run.execution)) {
+      this.#counted.add(run.execution);
+      this.#batch.observe(labels, run.execution.samples);
+    }
     // prom-client throws on what is not finite, which would cost the counts that follow.
     this.#flops.inc(
       labels,

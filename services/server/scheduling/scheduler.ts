@@ -1,4 +1,3 @@
-import type { Session } from '../../../libs/runtime/runtime.js';
 import type { TensorValue } from '../../../libs/runtime/tensor.js';
 
 /** One call, preprocessed and checked: everything that is left to do is to run it. */
@@ -9,13 +8,18 @@ export interface InferenceJob {
   readonly outputs: readonly string[];
   /** Drops the job if it has not begun. */
   readonly signal: AbortSignal;
-  /** 1 is served first; absent: the middle one. */
+  /** 1 is served first; absent: {@link defaultPriority}. */
   readonly priority?: number | undefined;
   /** On the clock of performance.now(): a job that has not begun by then is refused. */
   readonly deadline?: number | undefined;
   /** Called when the run that serves the job begins; again if it has to begin anew. Not for a job that is dropped before. */
   readonly started?: (() => void) | undefined;
 }
+
+/** Of a job that names none. */
+export const defaultPriority = 100;
+/** After everything that somebody waits for. */
+export const backgroundPriority = Number.MAX_SAFE_INTEGER;
 
 /** One run of the model. The calls that it serves share the object, so that what it cost is counted once. */
 export interface Execution {
@@ -35,55 +39,27 @@ export interface InferenceResult {
   readonly execution: Execution;
 }
 
-/** Decides when, and with which others, a job of one version runs. */
-export interface Scheduler {
-  /** Throws RESOURCE_EXHAUSTED (the queue is full), DEADLINE_EXCEEDED, CANCELLED, and what a session's run throws. */
+/** A place in the queue, held from before a call is preprocessed. */
+export interface Place {
+  /**
+   * Runs the job, once. Throws INVALID_ARGUMENT (feeds that do not fit the model), RESOURCE_EXHAUSTED (the bytes that wait are too many), DEADLINE_EXCEEDED and
+   * CANCELLED (before it began), UNAVAILABLE (workers died of it, or of others, twice), INTERNAL (the runtime failed).
+   */
   submit(job: InferenceJob): Promise<InferenceResult>;
-  /** Jobs that wait or run. */
-  readonly pending: number;
-  /** How long the oldest job that has not begun has waited, 0 where none waits: what a queue says of load before its answers do. */
-  readonly oldestWaitingMs: number;
+  /** Gives the place up; nothing once the job has been submitted. */
+  leave(): void;
 }
 
-/** First in, first out, one call a run: the session's own queue does it. */
-export class FifoScheduler implements Scheduler {
-  #pending = 0;
-  /** When the jobs that have not begun came, oldest first. */
-  readonly #waiting = new Set<{ readonly since: number }>();
-
-  constructor(private readonly session: Session) {}
-
-  get pending(): number {
-    return this.#pending;
-  }
-
-  get oldestWaitingMs(): number {
-    const [oldest] = this.#waiting;
-    return oldest === undefined ? 0 : performance.now() - oldest.since;
-  }
-
-  async submit({ feeds, batch, outputs, signal, started }: InferenceJob): Promise<InferenceResult> {
-    this.#pending++;
-    const submitted = performance.now();
-    const place = { since: submitted };
-    this.#waiting.add(place);
-    const begun = (): void => {
-      this.#waiting.delete(place);
-      started?.();
-    };
-    try {
-      // The feeds are the request's own, nobody reads them afterwards.
-      const begin = () => {
-        begun();
-        return feeds;
-      };
-      const run = await this.session.runLate(begin, { outputs, signal, transfer: true });
-      const startedAt = submitted + run.queuedMs;
-      const execution = { startedAt, endedAt: startedAt + run.durationMs, samples: batch };
-      return { outputs: run.outputs, runBatch: batch, queueMs: run.queuedMs, computeMs: run.durationMs, execution };
-    } finally {
-      this.#waiting.delete(place);
-      this.#pending--;
-    }
-  }
+/** Decides when, and with which others, a job of one version runs. */
+export interface Scheduler {
+  /** Throws RESOURCE_EXHAUSTED at once when the queue is full. */
+  admit(): Place;
+  /** As `admit` and the place's `submit`. */
+  submit(job: InferenceJob): Promise<InferenceResult>;
+  /** Calls that have a place or run. */
+  readonly pending: number;
+  /** Calls that have a place and have not begun. */
+  readonly waiting: number;
+  /** How long the oldest job that has not begun has waited, 0 where none waits: what a queue says of load before its answers do. */
+  readonly oldestWaitingMs: number;
 }
