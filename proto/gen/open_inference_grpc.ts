@@ -4,14 +4,15 @@
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import type { CallContext, CallOptions } from "nice-grpc-common";
+import { ModelConfig } from "./open_inference_config.js";
 
 export const protobufPackage = "inference";
 
 export const protobufFileName = "open_inference_grpc.proto";
 
 /**
- * The Open Inference Protocol (KServe v2) as Triton's clients speak it: names and field numbers are the protocol's, the calls
- * are those that this server answers. Calls that are not here answer UNIMPLEMENTED.
+ * The Open Inference Protocol (KServe v2) with the extensions of Triton's clients: names and field numbers are theirs. Every call
+ * that such a client can make is here; shared memory, tracing and log settings answer UNIMPLEMENTED.
  */
 
 export interface ServerLiveRequest {
@@ -94,7 +95,10 @@ export interface ModelInferRequest {
   modelName: string;
   modelVersion: string;
   id: string;
-  /** `budget`: nats per sample, for all samples of the request. */
+  /**
+   * `budget`: nats per sample, for all samples of the request. `priority`: 1 is served first, 0 stands for the default. `timeout`:
+   * microseconds after which a request that has not begun is refused, 0 for none.
+   */
   parameters: { [key: string]: InferParameter };
   inputs: ModelInferRequest_InferInputTensor[];
   /** Empty: all outputs. */
@@ -121,6 +125,7 @@ export interface ModelInferRequest_InferInputTensor_ParametersEntry {
 
 export interface ModelInferRequest_InferRequestedOutputTensor {
   name: string;
+  /** `classification`: instead of the values the k greatest of them, as text. */
   parameters: { [key: string]: InferParameter };
 }
 
@@ -165,8 +170,272 @@ export interface ModelInferResponse_ParametersEntry {
 export interface ModelStreamInferResponse {
   /** Empty when the request was answered. */
   errorMessage: string;
-  /** With an error only the model's name and the request's id are set. */
+  /**
+   * With an error only the model's name, its version and the request's id are set. The parameter `triton_final_response` is true: a
+   * request has one answer.
+   */
   inferResponse: ModelInferResponse | undefined;
+}
+
+export interface ModelConfigRequest {
+  name: string;
+  /** Empty: the default version. */
+  version: string;
+}
+
+export interface ModelConfigResponse {
+  config: ModelConfig | undefined;
+}
+
+export interface ModelStatisticsRequest {
+  /** Empty: all models. */
+  name: string;
+  /** Empty: all versions that are loaded. */
+  version: string;
+}
+
+/** A count of events and the time that they took in all. */
+export interface StatisticDuration {
+  count: bigint;
+  ns: bigint;
+}
+
+export interface InferStatistics {
+  /** Whole requests, from the message to the answer. */
+  success: StatisticDuration | undefined;
+  fail:
+    | StatisticDuration
+    | undefined;
+  /** Those that follow are of the requests that succeeded. */
+  queue:
+    | StatisticDuration
+    | undefined;
+  /** Decoding and preprocessing. */
+  computeInput: StatisticDuration | undefined;
+  computeInfer: StatisticDuration | undefined;
+  computeOutput:
+    | StatisticDuration
+    | undefined;
+  /** This server caches no answers. */
+  cacheHit: StatisticDuration | undefined;
+  cacheMiss: StatisticDuration | undefined;
+}
+
+/** The executions of one batch size. */
+export interface InferBatchStatistics {
+  batchSize: bigint;
+  computeInput: StatisticDuration | undefined;
+  computeInfer: StatisticDuration | undefined;
+  computeOutput: StatisticDuration | undefined;
+}
+
+export interface MemoryUsage {
+  type: string;
+  id: bigint;
+  byteSize: bigint;
+}
+
+export interface ModelStatistics {
+  name: string;
+  version: string;
+  /** Milliseconds since the epoch; 0 before the first. */
+  lastInference: bigint;
+  /** Samples that were inferred. */
+  inferenceCount: bigint;
+  /** Runs of the model: requests that are batched share one. */
+  executionCount: bigint;
+  inferenceStats: InferStatistics | undefined;
+  batchStats: InferBatchStatistics[];
+  memoryUsage: MemoryUsage[];
+}
+
+export interface ModelStatisticsResponse {
+  modelStats: ModelStatistics[];
+}
+
+export interface ModelRepositoryParameter {
+  boolParam?: boolean | undefined;
+  int64Param?: bigint | undefined;
+  stringParam?: string | undefined;
+  bytesParam?: Buffer | undefined;
+}
+
+export interface RepositoryIndexRequest {
+  /** There is one repository, which has no name. */
+  repositoryName: string;
+  /** Only versions that are loaded. */
+  ready: boolean;
+}
+
+export interface RepositoryIndexResponse {
+  models: RepositoryIndexResponse_ModelIndex[];
+}
+
+export interface RepositoryIndexResponse_ModelIndex {
+  name: string;
+  version: string;
+  /** READY, LOADING or UNAVAILABLE. */
+  state: string;
+  /** Why it is not ready. */
+  reason: string;
+}
+
+export interface RepositoryModelLoadRequest {
+  repositoryName: string;
+  modelName: string;
+  parameters: { [key: string]: ModelRepositoryParameter };
+}
+
+export interface RepositoryModelLoadRequest_ParametersEntry {
+  key: string;
+  value: ModelRepositoryParameter | undefined;
+}
+
+export interface RepositoryModelLoadResponse {
+}
+
+export interface RepositoryModelUnloadRequest {
+  repositoryName: string;
+  modelName: string;
+  parameters: { [key: string]: ModelRepositoryParameter };
+}
+
+export interface RepositoryModelUnloadRequest_ParametersEntry {
+  key: string;
+  value: ModelRepositoryParameter | undefined;
+}
+
+export interface RepositoryModelUnloadResponse {
+}
+
+export interface SystemSharedMemoryStatusRequest {
+  name: string;
+}
+
+export interface SystemSharedMemoryStatusResponse {
+  regions: { [key: string]: SystemSharedMemoryStatusResponse_RegionStatus };
+}
+
+export interface SystemSharedMemoryStatusResponse_RegionStatus {
+  name: string;
+  key: string;
+  offset: bigint;
+  byteSize: bigint;
+}
+
+export interface SystemSharedMemoryStatusResponse_RegionsEntry {
+  key: string;
+  value: SystemSharedMemoryStatusResponse_RegionStatus | undefined;
+}
+
+export interface SystemSharedMemoryRegisterRequest {
+  name: string;
+  key: string;
+  offset: bigint;
+  byteSize: bigint;
+}
+
+export interface SystemSharedMemoryRegisterResponse {
+}
+
+export interface SystemSharedMemoryUnregisterRequest {
+  name: string;
+}
+
+export interface SystemSharedMemoryUnregisterResponse {
+}
+
+export interface CudaSharedMemoryStatusRequest {
+  name: string;
+}
+
+export interface CudaSharedMemoryStatusResponse {
+  regions: { [key: string]: CudaSharedMemoryStatusResponse_RegionStatus };
+}
+
+export interface CudaSharedMemoryStatusResponse_RegionStatus {
+  name: string;
+  deviceId: bigint;
+  byteSize: bigint;
+}
+
+export interface CudaSharedMemoryStatusResponse_RegionsEntry {
+  key: string;
+  value: CudaSharedMemoryStatusResponse_RegionStatus | undefined;
+}
+
+export interface CudaSharedMemoryRegisterRequest {
+  name: string;
+  rawHandle: Buffer;
+  deviceId: bigint;
+  byteSize: bigint;
+}
+
+export interface CudaSharedMemoryRegisterResponse {
+}
+
+export interface CudaSharedMemoryUnregisterRequest {
+  name: string;
+}
+
+export interface CudaSharedMemoryUnregisterResponse {
+}
+
+export interface TraceSettingRequest {
+  settings: { [key: string]: TraceSettingRequest_SettingValue };
+  modelName: string;
+}
+
+export interface TraceSettingRequest_SettingValue {
+  value: string[];
+}
+
+export interface TraceSettingRequest_SettingsEntry {
+  key: string;
+  value: TraceSettingRequest_SettingValue | undefined;
+}
+
+export interface TraceSettingResponse {
+  settings: { [key: string]: TraceSettingResponse_SettingValue };
+}
+
+export interface TraceSettingResponse_SettingValue {
+  value: string[];
+}
+
+export interface TraceSettingResponse_SettingsEntry {
+  key: string;
+  value: TraceSettingResponse_SettingValue | undefined;
+}
+
+export interface LogSettingsRequest {
+  settings: { [key: string]: LogSettingsRequest_SettingValue };
+}
+
+export interface LogSettingsRequest_SettingValue {
+  boolParam?: boolean | undefined;
+  uint32Param?: number | undefined;
+  stringParam?: string | undefined;
+}
+
+export interface LogSettingsRequest_SettingsEntry {
+  key: string;
+  value: LogSettingsRequest_SettingValue | undefined;
+}
+
+export interface LogSettingsResponse {
+  settings: { [key: string]: LogSettingsResponse_SettingValue };
+}
+
+export interface LogSettingsResponse_SettingValue {
+  boolParam?: boolean | undefined;
+  uint32Param?: number | undefined;
+  stringParam?: string | undefined;
+}
+
+export interface LogSettingsResponse_SettingsEntry {
+  key: string;
+  value: LogSettingsResponse_SettingValue | undefined;
 }
 
 function createBaseServerLiveRequest(): ServerLiveRequest {
@@ -3004,6 +3273,4631 @@ export const ModelStreamInferResponse: MessageFns<ModelStreamInferResponse> = {
   },
 };
 
+function createBaseModelConfigRequest(): ModelConfigRequest {
+  return { name: "", version: "" };
+}
+
+export const ModelConfigRequest: MessageFns<ModelConfigRequest> = {
+  encode(message: ModelConfigRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.version !== "") {
+      writer.uint32(18).string(message.version);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ModelConfigRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseModelConfigRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.version = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ModelConfigRequest {
+    return {
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      version: isSet(object.version) ? globalThis.String(object.version) : "",
+    };
+  },
+
+  toJSON(message: ModelConfigRequest): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.version !== "") {
+      obj.version = message.version;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ModelConfigRequest>): ModelConfigRequest {
+    return ModelConfigRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ModelConfigRequest>): ModelConfigRequest {
+    const message = createBaseModelConfigRequest();
+    message.name = object.name ?? "";
+    message.version = object.version ?? "";
+    return message;
+  },
+};
+
+function createBaseModelConfigResponse(): ModelConfigResponse {
+  return { config: undefined };
+}
+
+export const ModelConfigResponse: MessageFns<ModelConfigResponse> = {
+  encode(message: ModelConfigResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.config !== undefined) {
+      ModelConfig.encode(message.config, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ModelConfigResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseModelConfigResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.config = ModelConfig.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ModelConfigResponse {
+    return { config: isSet(object.config) ? ModelConfig.fromJSON(object.config) : undefined };
+  },
+
+  toJSON(message: ModelConfigResponse): unknown {
+    const obj: any = {};
+    if (message.config !== undefined) {
+      obj.config = ModelConfig.toJSON(message.config);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ModelConfigResponse>): ModelConfigResponse {
+    return ModelConfigResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ModelConfigResponse>): ModelConfigResponse {
+    const message = createBaseModelConfigResponse();
+    message.config = (object.config !== undefined && object.config !== null)
+      ? ModelConfig.fromPartial(object.config)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseModelStatisticsRequest(): ModelStatisticsRequest {
+  return { name: "", version: "" };
+}
+
+export const ModelStatisticsRequest: MessageFns<ModelStatisticsRequest> = {
+  encode(message: ModelStatisticsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.version !== "") {
+      writer.uint32(18).string(message.version);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ModelStatisticsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseModelStatisticsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.version = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ModelStatisticsRequest {
+    return {
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      version: isSet(object.version) ? globalThis.String(object.version) : "",
+    };
+  },
+
+  toJSON(message: ModelStatisticsRequest): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.version !== "") {
+      obj.version = message.version;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ModelStatisticsRequest>): ModelStatisticsRequest {
+    return ModelStatisticsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ModelStatisticsRequest>): ModelStatisticsRequest {
+    const message = createBaseModelStatisticsRequest();
+    message.name = object.name ?? "";
+    message.version = object.version ?? "";
+    return message;
+  },
+};
+
+function createBaseStatisticDuration(): StatisticDuration {
+  return { count: 0n, ns: 0n };
+}
+
+export const StatisticDuration: MessageFns<StatisticDuration> = {
+  encode(message: StatisticDuration, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.count !== 0n) {
+      if (BigInt.asUintN(64, message.count) !== message.count) {
+        throw new globalThis.Error("value provided for field message.count of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.count);
+    }
+    if (message.ns !== 0n) {
+      if (BigInt.asUintN(64, message.ns) !== message.ns) {
+        throw new globalThis.Error("value provided for field message.ns of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.ns);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StatisticDuration {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStatisticDuration();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.count = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.ns = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): StatisticDuration {
+    return { count: isSet(object.count) ? BigInt(object.count) : 0n, ns: isSet(object.ns) ? BigInt(object.ns) : 0n };
+  },
+
+  toJSON(message: StatisticDuration): unknown {
+    const obj: any = {};
+    if (message.count !== 0n) {
+      obj.count = message.count.toString();
+    }
+    if (message.ns !== 0n) {
+      obj.ns = message.ns.toString();
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<StatisticDuration>): StatisticDuration {
+    return StatisticDuration.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<StatisticDuration>): StatisticDuration {
+    const message = createBaseStatisticDuration();
+    message.count = (object.count !== undefined && object.count !== null) ? BigInt(object.count) : 0n;
+    message.ns = (object.ns !== undefined && object.ns !== null) ? BigInt(object.ns) : 0n;
+    return message;
+  },
+};
+
+function createBaseInferStatistics(): InferStatistics {
+  return {
+    success: undefined,
+    fail: undefined,
+    queue: undefined,
+    computeInput: undefined,
+    computeInfer: undefined,
+    computeOutput: undefined,
+    cacheHit: undefined,
+    cacheMiss: undefined,
+  };
+}
+
+export const InferStatistics: MessageFns<InferStatistics> = {
+  encode(message: InferStatistics, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.success !== undefined) {
+      StatisticDuration.encode(message.success, writer.uint32(10).fork()).join();
+    }
+    if (message.fail !== undefined) {
+      StatisticDuration.encode(message.fail, writer.uint32(18).fork()).join();
+    }
+    if (message.queue !== undefined) {
+      StatisticDuration.encode(message.queue, writer.uint32(26).fork()).join();
+    }
+    if (message.computeInput !== undefined) {
+      StatisticDuration.encode(message.computeInput, writer.uint32(34).fork()).join();
+    }
+    if (message.computeInfer !== undefined) {
+      StatisticDuration.encode(message.computeInfer, writer.uint32(42).fork()).join();
+    }
+    if (message.computeOutput !== undefined) {
+      StatisticDuration.encode(message.computeOutput, writer.uint32(50).fork()).join();
+    }
+    if (message.cacheHit !== undefined) {
+      StatisticDuration.encode(message.cacheHit, writer.uint32(58).fork()).join();
+    }
+    if (message.cacheMiss !== undefined) {
+      StatisticDuration.encode(message.cacheMiss, writer.uint32(66).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): InferStatistics {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseInferStatistics();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.success = StatisticDuration.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.fail = StatisticDuration.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.queue = StatisticDuration.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.computeInput = StatisticDuration.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.computeInfer = StatisticDuration.decode(reader, reader.uint32());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.computeOutput = StatisticDuration.decode(reader, reader.uint32());
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.cacheHit = StatisticDuration.decode(reader, reader.uint32());
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.cacheMiss = StatisticDuration.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): InferStatistics {
+    return {
+      success: isSet(object.success) ? StatisticDuration.fromJSON(object.success) : undefined,
+      fail: isSet(object.fail) ? StatisticDuration.fromJSON(object.fail) : undefined,
+      queue: isSet(object.queue) ? StatisticDuration.fromJSON(object.queue) : undefined,
+      computeInput: isSet(object.computeInput)
+        ? StatisticDuration.fromJSON(object.computeInput)
+        : isSet(object.compute_input)
+        ? StatisticDuration.fromJSON(object.compute_input)
+        : undefined,
+      computeInfer: isSet(object.computeInfer)
+        ? StatisticDuration.fromJSON(object.computeInfer)
+        : isSet(object.compute_infer)
+        ? StatisticDuration.fromJSON(object.compute_infer)
+        : undefined,
+      computeOutput: isSet(object.computeOutput)
+        ? StatisticDuration.fromJSON(object.computeOutput)
+        : isSet(object.compute_output)
+        ? StatisticDuration.fromJSON(object.compute_output)
+        : undefined,
+      cacheHit: isSet(object.cacheHit)
+        ? StatisticDuration.fromJSON(object.cacheHit)
+        : isSet(object.cache_hit)
+        ? StatisticDuration.fromJSON(object.cache_hit)
+        : undefined,
+      cacheMiss: isSet(object.cacheMiss)
+        ? StatisticDuration.fromJSON(object.cacheMiss)
+        : isSet(object.cache_miss)
+        ? StatisticDuration.fromJSON(object.cache_miss)
+        : undefined,
+    };
+  },
+
+  toJSON(message: InferStatistics): unknown {
+    const obj: any = {};
+    if (message.success !== undefined) {
+      obj.success = StatisticDuration.toJSON(message.success);
+    }
+    if (message.fail !== undefined) {
+      obj.fail = StatisticDuration.toJSON(message.fail);
+    }
+    if (message.queue !== undefined) {
+      obj.queue = StatisticDuration.toJSON(message.queue);
+    }
+    if (message.computeInput !== undefined) {
+      obj.computeInput = StatisticDuration.toJSON(message.computeInput);
+    }
+    if (message.computeInfer !== undefined) {
+      obj.computeInfer = StatisticDuration.toJSON(message.computeInfer);
+    }
+    if (message.computeOutput !== undefined) {
+      obj.computeOutput = StatisticDuration.toJSON(message.computeOutput);
+    }
+    if (message.cacheHit !== undefined) {
+      obj.cacheHit = StatisticDuration.toJSON(message.cacheHit);
+    }
+    if (message.cacheMiss !== undefined) {
+      obj.cacheMiss = StatisticDuration.toJSON(message.cacheMiss);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<InferStatistics>): InferStatistics {
+    return InferStatistics.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<InferStatistics>): InferStatistics {
+    const message = createBaseInferStatistics();
+    message.success = (object.success !== undefined && object.success !== null)
+      ? StatisticDuration.fromPartial(object.success)
+      : undefined;
+    message.fail = (object.fail !== undefined && object.fail !== null)
+      ? StatisticDuration.fromPartial(object.fail)
+      : undefined;
+    message.queue = (object.queue !== undefined && object.queue !== null)
+      ? StatisticDuration.fromPartial(object.queue)
+      : undefined;
+    message.computeInput = (object.computeInput !== undefined && object.computeInput !== null)
+      ? StatisticDuration.fromPartial(object.computeInput)
+      : undefined;
+    message.computeInfer = (object.computeInfer !== undefined && object.computeInfer !== null)
+      ? StatisticDuration.fromPartial(object.computeInfer)
+      : undefined;
+    message.computeOutput = (object.computeOutput !== undefined && object.computeOutput !== null)
+      ? StatisticDuration.fromPartial(object.computeOutput)
+      : undefined;
+    message.cacheHit = (object.cacheHit !== undefined && object.cacheHit !== null)
+      ? StatisticDuration.fromPartial(object.cacheHit)
+      : undefined;
+    message.cacheMiss = (object.cacheMiss !== undefined && object.cacheMiss !== null)
+      ? StatisticDuration.fromPartial(object.cacheMiss)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseInferBatchStatistics(): InferBatchStatistics {
+  return { batchSize: 0n, computeInput: undefined, computeInfer: undefined, computeOutput: undefined };
+}
+
+export const InferBatchStatistics: MessageFns<InferBatchStatistics> = {
+  encode(message: InferBatchStatistics, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.batchSize !== 0n) {
+      if (BigInt.asUintN(64, message.batchSize) !== message.batchSize) {
+        throw new globalThis.Error("value provided for field message.batchSize of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.batchSize);
+    }
+    if (message.computeInput !== undefined) {
+      StatisticDuration.encode(message.computeInput, writer.uint32(18).fork()).join();
+    }
+    if (message.computeInfer !== undefined) {
+      StatisticDuration.encode(message.computeInfer, writer.uint32(26).fork()).join();
+    }
+    if (message.computeOutput !== undefined) {
+      StatisticDuration.encode(message.computeOutput, writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): InferBatchStatistics {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseInferBatchStatistics();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.batchSize = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.computeInput = StatisticDuration.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.computeInfer = StatisticDuration.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.computeOutput = StatisticDuration.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): InferBatchStatistics {
+    return {
+      batchSize: isSet(object.batchSize)
+        ? BigInt(object.batchSize)
+        : isSet(object.batch_size)
+        ? BigInt(object.batch_size)
+        : 0n,
+      computeInput: isSet(object.computeInput)
+        ? StatisticDuration.fromJSON(object.computeInput)
+        : isSet(object.compute_input)
+        ? StatisticDuration.fromJSON(object.compute_input)
+        : undefined,
+      computeInfer: isSet(object.computeInfer)
+        ? StatisticDuration.fromJSON(object.computeInfer)
+        : isSet(object.compute_infer)
+        ? StatisticDuration.fromJSON(object.compute_infer)
+        : undefined,
+      computeOutput: isSet(object.computeOutput)
+        ? StatisticDuration.fromJSON(object.computeOutput)
+        : isSet(object.compute_output)
+        ? StatisticDuration.fromJSON(object.compute_output)
+        : undefined,
+    };
+  },
+
+  toJSON(message: InferBatchStatistics): unknown {
+    const obj: any = {};
+    if (message.batchSize !== 0n) {
+      obj.batchSize = message.batchSize.toString();
+    }
+    if (message.computeInput !== undefined) {
+      obj.computeInput = StatisticDuration.toJSON(message.computeInput);
+    }
+    if (message.computeInfer !== undefined) {
+      obj.computeInfer = StatisticDuration.toJSON(message.computeInfer);
+    }
+    if (message.computeOutput !== undefined) {
+      obj.computeOutput = StatisticDuration.toJSON(message.computeOutput);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<InferBatchStatistics>): InferBatchStatistics {
+    return InferBatchStatistics.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<InferBatchStatistics>): InferBatchStatistics {
+    const message = createBaseInferBatchStatistics();
+    message.batchSize = (object.batchSize !== undefined && object.batchSize !== null) ? BigInt(object.batchSize) : 0n;
+    message.computeInput = (object.computeInput !== undefined && object.computeInput !== null)
+      ? StatisticDuration.fromPartial(object.computeInput)
+      : undefined;
+    message.computeInfer = (object.computeInfer !== undefined && object.computeInfer !== null)
+      ? StatisticDuration.fromPartial(object.computeInfer)
+      : undefined;
+    message.computeOutput = (object.computeOutput !== undefined && object.computeOutput !== null)
+      ? StatisticDuration.fromPartial(object.computeOutput)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseMemoryUsage(): MemoryUsage {
+  return { type: "", id: 0n, byteSize: 0n };
+}
+
+export const MemoryUsage: MessageFns<MemoryUsage> = {
+  encode(message: MemoryUsage, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.type !== "") {
+      writer.uint32(10).string(message.type);
+    }
+    if (message.id !== 0n) {
+      if (BigInt.asIntN(64, message.id) !== message.id) {
+        throw new globalThis.Error("value provided for field message.id of type int64 too large");
+      }
+      writer.uint32(16).int64(message.id);
+    }
+    if (message.byteSize !== 0n) {
+      if (BigInt.asUintN(64, message.byteSize) !== message.byteSize) {
+        throw new globalThis.Error("value provided for field message.byteSize of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.byteSize);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): MemoryUsage {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMemoryUsage();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.type = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.id = reader.int64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.byteSize = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): MemoryUsage {
+    return {
+      type: isSet(object.type) ? globalThis.String(object.type) : "",
+      id: isSet(object.id) ? BigInt(object.id) : 0n,
+      byteSize: isSet(object.byteSize)
+        ? BigInt(object.byteSize)
+        : isSet(object.byte_size)
+        ? BigInt(object.byte_size)
+        : 0n,
+    };
+  },
+
+  toJSON(message: MemoryUsage): unknown {
+    const obj: any = {};
+    if (message.type !== "") {
+      obj.type = message.type;
+    }
+    if (message.id !== 0n) {
+      obj.id = message.id.toString();
+    }
+    if (message.byteSize !== 0n) {
+      obj.byteSize = message.byteSize.toString();
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<MemoryUsage>): MemoryUsage {
+    return MemoryUsage.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<MemoryUsage>): MemoryUsage {
+    const message = createBaseMemoryUsage();
+    message.type = object.type ?? "";
+    message.id = (object.id !== undefined && object.id !== null) ? BigInt(object.id) : 0n;
+    message.byteSize = (object.byteSize !== undefined && object.byteSize !== null) ? BigInt(object.byteSize) : 0n;
+    return message;
+  },
+};
+
+function createBaseModelStatistics(): ModelStatistics {
+  return {
+    name: "",
+    version: "",
+    lastInference: 0n,
+    inferenceCount: 0n,
+    executionCount: 0n,
+    inferenceStats: undefined,
+    batchStats: [],
+    memoryUsage: [],
+  };
+}
+
+export const ModelStatistics: MessageFns<ModelStatistics> = {
+  encode(message: ModelStatistics, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.version !== "") {
+      writer.uint32(18).string(message.version);
+    }
+    if (message.lastInference !== 0n) {
+      if (BigInt.asUintN(64, message.lastInference) !== message.lastInference) {
+        throw new globalThis.Error("value provided for field message.lastInference of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.lastInference);
+    }
+    if (message.inferenceCount !== 0n) {
+      if (BigInt.asUintN(64, message.inferenceCount) !== message.inferenceCount) {
+        throw new globalThis.Error("value provided for field message.inferenceCount of type uint64 too large");
+      }
+      writer.uint32(32).uint64(message.inferenceCount);
+    }
+    if (message.executionCount !== 0n) {
+      if (BigInt.asUintN(64, message.executionCount) !== message.executionCount) {
+        throw new globalThis.Error("value provided for field message.executionCount of type uint64 too large");
+      }
+      writer.uint32(40).uint64(message.executionCount);
+    }
+    if (message.inferenceStats !== undefined) {
+      InferStatistics.encode(message.inferenceStats, writer.uint32(50).fork()).join();
+    }
+    for (const v of message.batchStats) {
+      InferBatchStatistics.encode(v!, writer.uint32(58).fork()).join();
+    }
+    for (const v of message.memoryUsage) {
+      MemoryUsage.encode(v!, writer.uint32(66).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ModelStatistics {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseModelStatistics();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.version = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.lastInference = reader.uint64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.inferenceCount = reader.uint64() as bigint;
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.executionCount = reader.uint64() as bigint;
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.inferenceStats = InferStatistics.decode(reader, reader.uint32());
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.batchStats.push(InferBatchStatistics.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.memoryUsage.push(MemoryUsage.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ModelStatistics {
+    return {
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      version: isSet(object.version) ? globalThis.String(object.version) : "",
+      lastInference: isSet(object.lastInference)
+        ? BigInt(object.lastInference)
+        : isSet(object.last_inference)
+        ? BigInt(object.last_inference)
+        : 0n,
+      inferenceCount: isSet(object.inferenceCount)
+        ? BigInt(object.inferenceCount)
+        : isSet(object.inference_count)
+        ? BigInt(object.inference_count)
+        : 0n,
+      executionCount: isSet(object.executionCount)
+        ? BigInt(object.executionCount)
+        : isSet(object.execution_count)
+        ? BigInt(object.execution_count)
+        : 0n,
+      inferenceStats: isSet(object.inferenceStats)
+        ? InferStatistics.fromJSON(object.inferenceStats)
+        : isSet(object.inference_stats)
+        ? InferStatistics.fromJSON(object.inference_stats)
+        : undefined,
+      batchStats: globalThis.Array.isArray(object?.batchStats)
+        ? object.batchStats.map((e: any) => InferBatchStatistics.fromJSON(e))
+        : globalThis.Array.isArray(object?.batch_stats)
+        ? object.batch_stats.map((e: any) => InferBatchStatistics.fromJSON(e))
+        : [],
+      memoryUsage: globalThis.Array.isArray(object?.memoryUsage)
+        ? object.memoryUsage.map((e: any) => MemoryUsage.fromJSON(e))
+        : globalThis.Array.isArray(object?.memory_usage)
+        ? object.memory_usage.map((e: any) => MemoryUsage.fromJSON(e))
+        : [],
+    };
+  },
+
+  toJSON(message: ModelStatistics): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.version !== "") {
+      obj.version = message.version;
+    }
+    if (message.lastInference !== 0n) {
+      obj.lastInference = message.lastInference.toString();
+    }
+    if (message.inferenceCount !== 0n) {
+      obj.inferenceCount = message.inferenceCount.toString();
+    }
+    if (message.executionCount !== 0n) {
+      obj.executionCount = message.executionCount.toString();
+    }
+    if (message.inferenceStats !== undefined) {
+      obj.inferenceStats = InferStatistics.toJSON(message.inferenceStats);
+    }
+    if (message.batchStats?.length) {
+      obj.batchStats = message.batchStats.map((e) => InferBatchStatistics.toJSON(e));
+    }
+    if (message.memoryUsage?.length) {
+      obj.memoryUsage = message.memoryUsage.map((e) => MemoryUsage.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ModelStatistics>): ModelStatistics {
+    return ModelStatistics.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ModelStatistics>): ModelStatistics {
+    const message = createBaseModelStatistics();
+    message.name = object.name ?? "";
+    message.version = object.version ?? "";
+    message.lastInference = (object.lastInference !== undefined && object.lastInference !== null)
+      ? BigInt(object.lastInference)
+      : 0n;
+    message.inferenceCount = (object.inferenceCount !== undefined && object.inferenceCount !== null)
+      ? BigInt(object.inferenceCount)
+      : 0n;
+    message.executionCount = (object.executionCount !== undefined && object.executionCount !== null)
+      ? BigInt(object.executionCount)
+      : 0n;
+    message.inferenceStats = (object.inferenceStats !== undefined && object.inferenceStats !== null)
+      ? InferStatistics.fromPartial(object.inferenceStats)
+      : undefined;
+    message.batchStats = object.batchStats?.map((e) => InferBatchStatistics.fromPartial(e)) || [];
+    message.memoryUsage = object.memoryUsage?.map((e) => MemoryUsage.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseModelStatisticsResponse(): ModelStatisticsResponse {
+  return { modelStats: [] };
+}
+
+export const ModelStatisticsResponse: MessageFns<ModelStatisticsResponse> = {
+  encode(message: ModelStatisticsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.modelStats) {
+      ModelStatistics.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ModelStatisticsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseModelStatisticsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.modelStats.push(ModelStatistics.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ModelStatisticsResponse {
+    return {
+      modelStats: globalThis.Array.isArray(object?.modelStats)
+        ? object.modelStats.map((e: any) => ModelStatistics.fromJSON(e))
+        : globalThis.Array.isArray(object?.model_stats)
+        ? object.model_stats.map((e: any) => ModelStatistics.fromJSON(e))
+        : [],
+    };
+  },
+
+  toJSON(message: ModelStatisticsResponse): unknown {
+    const obj: any = {};
+    if (message.modelStats?.length) {
+      obj.modelStats = message.modelStats.map((e) => ModelStatistics.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ModelStatisticsResponse>): ModelStatisticsResponse {
+    return ModelStatisticsResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ModelStatisticsResponse>): ModelStatisticsResponse {
+    const message = createBaseModelStatisticsResponse();
+    message.modelStats = object.modelStats?.map((e) => ModelStatistics.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseModelRepositoryParameter(): ModelRepositoryParameter {
+  return { boolParam: undefined, int64Param: undefined, stringParam: undefined, bytesParam: undefined };
+}
+
+export const ModelRepositoryParameter: MessageFns<ModelRepositoryParameter> = {
+  encode(message: ModelRepositoryParameter, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.boolParam !== undefined) {
+      writer.uint32(8).bool(message.boolParam);
+    }
+    if (message.int64Param !== undefined) {
+      if (BigInt.asIntN(64, message.int64Param) !== message.int64Param) {
+        throw new globalThis.Error("value provided for field message.int64Param of type int64 too large");
+      }
+      writer.uint32(16).int64(message.int64Param);
+    }
+    if (message.stringParam !== undefined) {
+      writer.uint32(26).string(message.stringParam);
+    }
+    if (message.bytesParam !== undefined) {
+      writer.uint32(34).bytes(message.bytesParam);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ModelRepositoryParameter {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseModelRepositoryParameter();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.boolParam = reader.bool();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.int64Param = reader.int64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.stringParam = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.bytesParam = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ModelRepositoryParameter {
+    return {
+      boolParam: isSet(object.boolParam)
+        ? globalThis.Boolean(object.boolParam)
+        : isSet(object.bool_param)
+        ? globalThis.Boolean(object.bool_param)
+        : undefined,
+      int64Param: isSet(object.int64Param)
+        ? BigInt(object.int64Param)
+        : isSet(object.int64_param)
+        ? BigInt(object.int64_param)
+        : undefined,
+      stringParam: isSet(object.stringParam)
+        ? globalThis.String(object.stringParam)
+        : isSet(object.string_param)
+        ? globalThis.String(object.string_param)
+        : undefined,
+      bytesParam: isSet(object.bytesParam)
+        ? Buffer.from(bytesFromBase64(object.bytesParam))
+        : isSet(object.bytes_param)
+        ? Buffer.from(bytesFromBase64(object.bytes_param))
+        : undefined,
+    };
+  },
+
+  toJSON(message: ModelRepositoryParameter): unknown {
+    const obj: any = {};
+    if (message.boolParam !== undefined) {
+      obj.boolParam = message.boolParam;
+    }
+    if (message.int64Param !== undefined) {
+      obj.int64Param = message.int64Param.toString();
+    }
+    if (message.stringParam !== undefined) {
+      obj.stringParam = message.stringParam;
+    }
+    if (message.bytesParam !== undefined) {
+      obj.bytesParam = base64FromBytes(message.bytesParam);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ModelRepositoryParameter>): ModelRepositoryParameter {
+    return ModelRepositoryParameter.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ModelRepositoryParameter>): ModelRepositoryParameter {
+    const message = createBaseModelRepositoryParameter();
+    message.boolParam = object.boolParam ?? undefined;
+    message.int64Param = (object.int64Param !== undefined && object.int64Param !== null)
+      ? BigInt(object.int64Param)
+      : undefined;
+    message.stringParam = object.stringParam ?? undefined;
+    message.bytesParam = object.bytesParam ?? undefined;
+    return message;
+  },
+};
+
+function createBaseRepositoryIndexRequest(): RepositoryIndexRequest {
+  return { repositoryName: "", ready: false };
+}
+
+export const RepositoryIndexRequest: MessageFns<RepositoryIndexRequest> = {
+  encode(message: RepositoryIndexRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.repositoryName !== "") {
+      writer.uint32(10).string(message.repositoryName);
+    }
+    if (message.ready !== false) {
+      writer.uint32(16).bool(message.ready);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RepositoryIndexRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRepositoryIndexRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.repositoryName = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.ready = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RepositoryIndexRequest {
+    return {
+      repositoryName: isSet(object.repositoryName)
+        ? globalThis.String(object.repositoryName)
+        : isSet(object.repository_name)
+        ? globalThis.String(object.repository_name)
+        : "",
+      ready: isSet(object.ready) ? globalThis.Boolean(object.ready) : false,
+    };
+  },
+
+  toJSON(message: RepositoryIndexRequest): unknown {
+    const obj: any = {};
+    if (message.repositoryName !== "") {
+      obj.repositoryName = message.repositoryName;
+    }
+    if (message.ready !== false) {
+      obj.ready = message.ready;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RepositoryIndexRequest>): RepositoryIndexRequest {
+    return RepositoryIndexRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RepositoryIndexRequest>): RepositoryIndexRequest {
+    const message = createBaseRepositoryIndexRequest();
+    message.repositoryName = object.repositoryName ?? "";
+    message.ready = object.ready ?? false;
+    return message;
+  },
+};
+
+function createBaseRepositoryIndexResponse(): RepositoryIndexResponse {
+  return { models: [] };
+}
+
+export const RepositoryIndexResponse: MessageFns<RepositoryIndexResponse> = {
+  encode(message: RepositoryIndexResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.models) {
+      RepositoryIndexResponse_ModelIndex.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RepositoryIndexResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRepositoryIndexResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.models.push(RepositoryIndexResponse_ModelIndex.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RepositoryIndexResponse {
+    return {
+      models: globalThis.Array.isArray(object?.models)
+        ? object.models.map((e: any) => RepositoryIndexResponse_ModelIndex.fromJSON(e))
+        : [],
+    };
+  },
+
+  toJSON(message: RepositoryIndexResponse): unknown {
+    const obj: any = {};
+    if (message.models?.length) {
+      obj.models = message.models.map((e) => RepositoryIndexResponse_ModelIndex.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RepositoryIndexResponse>): RepositoryIndexResponse {
+    return RepositoryIndexResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RepositoryIndexResponse>): RepositoryIndexResponse {
+    const message = createBaseRepositoryIndexResponse();
+    message.models = object.models?.map((e) => RepositoryIndexResponse_ModelIndex.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseRepositoryIndexResponse_ModelIndex(): RepositoryIndexResponse_ModelIndex {
+  return { name: "", version: "", state: "", reason: "" };
+}
+
+export const RepositoryIndexResponse_ModelIndex: MessageFns<RepositoryIndexResponse_ModelIndex> = {
+  encode(message: RepositoryIndexResponse_ModelIndex, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.version !== "") {
+      writer.uint32(18).string(message.version);
+    }
+    if (message.state !== "") {
+      writer.uint32(26).string(message.state);
+    }
+    if (message.reason !== "") {
+      writer.uint32(34).string(message.reason);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RepositoryIndexResponse_ModelIndex {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRepositoryIndexResponse_ModelIndex();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.version = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.state = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RepositoryIndexResponse_ModelIndex {
+    return {
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      version: isSet(object.version) ? globalThis.String(object.version) : "",
+      state: isSet(object.state) ? globalThis.String(object.state) : "",
+      reason: isSet(object.reason) ? globalThis.String(object.reason) : "",
+    };
+  },
+
+  toJSON(message: RepositoryIndexResponse_ModelIndex): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.version !== "") {
+      obj.version = message.version;
+    }
+    if (message.state !== "") {
+      obj.state = message.state;
+    }
+    if (message.reason !== "") {
+      obj.reason = message.reason;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RepositoryIndexResponse_ModelIndex>): RepositoryIndexResponse_ModelIndex {
+    return RepositoryIndexResponse_ModelIndex.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RepositoryIndexResponse_ModelIndex>): RepositoryIndexResponse_ModelIndex {
+    const message = createBaseRepositoryIndexResponse_ModelIndex();
+    message.name = object.name ?? "";
+    message.version = object.version ?? "";
+    message.state = object.state ?? "";
+    message.reason = object.reason ?? "";
+    return message;
+  },
+};
+
+function createBaseRepositoryModelLoadRequest(): RepositoryModelLoadRequest {
+  return { repositoryName: "", modelName: "", parameters: {} };
+}
+
+export const RepositoryModelLoadRequest: MessageFns<RepositoryModelLoadRequest> = {
+  encode(message: RepositoryModelLoadRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.repositoryName !== "") {
+      writer.uint32(10).string(message.repositoryName);
+    }
+    if (message.modelName !== "") {
+      writer.uint32(18).string(message.modelName);
+    }
+    globalThis.Object.entries(message.parameters).forEach(([key, value]: [string, ModelRepositoryParameter]) => {
+      RepositoryModelLoadRequest_ParametersEntry.encode({ key: key as any, value }, writer.uint32(26).fork()).join();
+    });
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RepositoryModelLoadRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRepositoryModelLoadRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.repositoryName = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.modelName = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            const entry3 = RepositoryModelLoadRequest_ParametersEntry.decode(reader, reader.uint32());
+            if (entry3.value !== undefined) {
+              message.parameters[entry3.key] = entry3.value;
+            }
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RepositoryModelLoadRequest {
+    return {
+      repositoryName: isSet(object.repositoryName)
+        ? globalThis.String(object.repositoryName)
+        : isSet(object.repository_name)
+        ? globalThis.String(object.repository_name)
+        : "",
+      modelName: isSet(object.modelName)
+        ? globalThis.String(object.modelName)
+        : isSet(object.model_name)
+        ? globalThis.String(object.model_name)
+        : "",
+      parameters: isObject(object.parameters)
+        ? (globalThis.Object.entries(object.parameters) as [string, any][]).reduce(
+          (acc: { [key: string]: ModelRepositoryParameter }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: ModelRepositoryParameter.fromJSON(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
+    };
+  },
+
+  toJSON(message: RepositoryModelLoadRequest): unknown {
+    const obj: any = {};
+    if (message.repositoryName !== "") {
+      obj.repositoryName = message.repositoryName;
+    }
+    if (message.modelName !== "") {
+      obj.modelName = message.modelName;
+    }
+    if (message.parameters) {
+      const entries = globalThis.Object.entries(message.parameters) as [string, ModelRepositoryParameter][];
+      if (entries.length > 0) {
+        obj.parameters = {};
+        entries.forEach(([k, v]) => {
+          obj.parameters[k] = ModelRepositoryParameter.toJSON(v);
+        });
+      }
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RepositoryModelLoadRequest>): RepositoryModelLoadRequest {
+    return RepositoryModelLoadRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RepositoryModelLoadRequest>): RepositoryModelLoadRequest {
+    const message = createBaseRepositoryModelLoadRequest();
+    message.repositoryName = object.repositoryName ?? "";
+    message.modelName = object.modelName ?? "";
+    message.parameters = (globalThis.Object.entries(object.parameters ?? {}) as [string, ModelRepositoryParameter][])
+      .reduce((acc: { [key: string]: ModelRepositoryParameter }, [key, value]: [string, ModelRepositoryParameter]) => {
+        if (value !== undefined) {
+          acc[key] = ModelRepositoryParameter.fromPartial(value);
+        }
+        return acc;
+      }, {});
+    return message;
+  },
+};
+
+function createBaseRepositoryModelLoadRequest_ParametersEntry(): RepositoryModelLoadRequest_ParametersEntry {
+  return { key: "", value: undefined };
+}
+
+export const RepositoryModelLoadRequest_ParametersEntry: MessageFns<RepositoryModelLoadRequest_ParametersEntry> = {
+  encode(message: RepositoryModelLoadRequest_ParametersEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== undefined) {
+      ModelRepositoryParameter.encode(message.value, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RepositoryModelLoadRequest_ParametersEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRepositoryModelLoadRequest_ParametersEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = ModelRepositoryParameter.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RepositoryModelLoadRequest_ParametersEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : "",
+      value: isSet(object.value) ? ModelRepositoryParameter.fromJSON(object.value) : undefined,
+    };
+  },
+
+  toJSON(message: RepositoryModelLoadRequest_ParametersEntry): unknown {
+    const obj: any = {};
+    if (message.key !== "") {
+      obj.key = message.key;
+    }
+    if (message.value !== undefined) {
+      obj.value = ModelRepositoryParameter.toJSON(message.value);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RepositoryModelLoadRequest_ParametersEntry>): RepositoryModelLoadRequest_ParametersEntry {
+    return RepositoryModelLoadRequest_ParametersEntry.fromPartial(base ?? {});
+  },
+  fromPartial(
+    object: DeepPartial<RepositoryModelLoadRequest_ParametersEntry>,
+  ): RepositoryModelLoadRequest_ParametersEntry {
+    const message = createBaseRepositoryModelLoadRequest_ParametersEntry();
+    message.key = object.key ?? "";
+    message.value = (object.value !== undefined && object.value !== null)
+      ? ModelRepositoryParameter.fromPartial(object.value)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseRepositoryModelLoadResponse(): RepositoryModelLoadResponse {
+  return {};
+}
+
+export const RepositoryModelLoadResponse: MessageFns<RepositoryModelLoadResponse> = {
+  encode(_: RepositoryModelLoadResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RepositoryModelLoadResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRepositoryModelLoadResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): RepositoryModelLoadResponse {
+    return {};
+  },
+
+  toJSON(_: RepositoryModelLoadResponse): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<RepositoryModelLoadResponse>): RepositoryModelLoadResponse {
+    return RepositoryModelLoadResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<RepositoryModelLoadResponse>): RepositoryModelLoadResponse {
+    const message = createBaseRepositoryModelLoadResponse();
+    return message;
+  },
+};
+
+function createBaseRepositoryModelUnloadRequest(): RepositoryModelUnloadRequest {
+  return { repositoryName: "", modelName: "", parameters: {} };
+}
+
+export const RepositoryModelUnloadRequest: MessageFns<RepositoryModelUnloadRequest> = {
+  encode(message: RepositoryModelUnloadRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.repositoryName !== "") {
+      writer.uint32(10).string(message.repositoryName);
+    }
+    if (message.modelName !== "") {
+      writer.uint32(18).string(message.modelName);
+    }
+    globalThis.Object.entries(message.parameters).forEach(([key, value]: [string, ModelRepositoryParameter]) => {
+      RepositoryModelUnloadRequest_ParametersEntry.encode({ key: key as any, value }, writer.uint32(26).fork()).join();
+    });
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RepositoryModelUnloadRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRepositoryModelUnloadRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.repositoryName = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.modelName = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            const entry3 = RepositoryModelUnloadRequest_ParametersEntry.decode(reader, reader.uint32());
+            if (entry3.value !== undefined) {
+              message.parameters[entry3.key] = entry3.value;
+            }
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RepositoryModelUnloadRequest {
+    return {
+      repositoryName: isSet(object.repositoryName)
+        ? globalThis.String(object.repositoryName)
+        : isSet(object.repository_name)
+        ? globalThis.String(object.repository_name)
+        : "",
+      modelName: isSet(object.modelName)
+        ? globalThis.String(object.modelName)
+        : isSet(object.model_name)
+        ? globalThis.String(object.model_name)
+        : "",
+      parameters: isObject(object.parameters)
+        ? (globalThis.Object.entries(object.parameters) as [string, any][]).reduce(
+          (acc: { [key: string]: ModelRepositoryParameter }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: ModelRepositoryParameter.fromJSON(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
+    };
+  },
+
+  toJSON(message: RepositoryModelUnloadRequest): unknown {
+    const obj: any = {};
+    if (message.repositoryName !== "") {
+      obj.repositoryName = message.repositoryName;
+    }
+    if (message.modelName !== "") {
+      obj.modelName = message.modelName;
+    }
+    if (message.parameters) {
+      const entries = globalThis.Object.entries(message.parameters) as [string, ModelRepositoryParameter][];
+      if (entries.length > 0) {
+        obj.parameters = {};
+        entries.forEach(([k, v]) => {
+          obj.parameters[k] = ModelRepositoryParameter.toJSON(v);
+        });
+      }
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RepositoryModelUnloadRequest>): RepositoryModelUnloadRequest {
+    return RepositoryModelUnloadRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RepositoryModelUnloadRequest>): RepositoryModelUnloadRequest {
+    const message = createBaseRepositoryModelUnloadRequest();
+    message.repositoryName = object.repositoryName ?? "";
+    message.modelName = object.modelName ?? "";
+    message.parameters = (globalThis.Object.entries(object.parameters ?? {}) as [string, ModelRepositoryParameter][])
+      .reduce((acc: { [key: string]: ModelRepositoryParameter }, [key, value]: [string, ModelRepositoryParameter]) => {
+        if (value !== undefined) {
+          acc[key] = ModelRepositoryParameter.fromPartial(value);
+        }
+        return acc;
+      }, {});
+    return message;
+  },
+};
+
+function createBaseRepositoryModelUnloadRequest_ParametersEntry(): RepositoryModelUnloadRequest_ParametersEntry {
+  return { key: "", value: undefined };
+}
+
+export const RepositoryModelUnloadRequest_ParametersEntry: MessageFns<RepositoryModelUnloadRequest_ParametersEntry> = {
+  encode(
+    message: RepositoryModelUnloadRequest_ParametersEntry,
+    writer: BinaryWriter = new BinaryWriter(),
+  ): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== undefined) {
+      ModelRepositoryParameter.encode(message.value, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RepositoryModelUnloadRequest_ParametersEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRepositoryModelUnloadRequest_ParametersEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = ModelRepositoryParameter.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RepositoryModelUnloadRequest_ParametersEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : "",
+      value: isSet(object.value) ? ModelRepositoryParameter.fromJSON(object.value) : undefined,
+    };
+  },
+
+  toJSON(message: RepositoryModelUnloadRequest_ParametersEntry): unknown {
+    const obj: any = {};
+    if (message.key !== "") {
+      obj.key = message.key;
+    }
+    if (message.value !== undefined) {
+      obj.value = ModelRepositoryParameter.toJSON(message.value);
+    }
+    return obj;
+  },
+
+  create(
+    base?: DeepPartial<RepositoryModelUnloadRequest_ParametersEntry>,
+  ): RepositoryModelUnloadRequest_ParametersEntry {
+    return RepositoryModelUnloadRequest_ParametersEntry.fromPartial(base ?? {});
+  },
+  fromPartial(
+    object: DeepPartial<RepositoryModelUnloadRequest_ParametersEntry>,
+  ): RepositoryModelUnloadRequest_ParametersEntry {
+    const message = createBaseRepositoryModelUnloadRequest_ParametersEntry();
+    message.key = object.key ?? "";
+    message.value = (object.value !== undefined && object.value !== null)
+      ? ModelRepositoryParameter.fromPartial(object.value)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseRepositoryModelUnloadResponse(): RepositoryModelUnloadResponse {
+  return {};
+}
+
+export const RepositoryModelUnloadResponse: MessageFns<RepositoryModelUnloadResponse> = {
+  encode(_: RepositoryModelUnloadResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RepositoryModelUnloadResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRepositoryModelUnloadResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): RepositoryModelUnloadResponse {
+    return {};
+  },
+
+  toJSON(_: RepositoryModelUnloadResponse): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<RepositoryModelUnloadResponse>): RepositoryModelUnloadResponse {
+    return RepositoryModelUnloadResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<RepositoryModelUnloadResponse>): RepositoryModelUnloadResponse {
+    const message = createBaseRepositoryModelUnloadResponse();
+    return message;
+  },
+};
+
+function createBaseSystemSharedMemoryStatusRequest(): SystemSharedMemoryStatusRequest {
+  return { name: "" };
+}
+
+export const SystemSharedMemoryStatusRequest: MessageFns<SystemSharedMemoryStatusRequest> = {
+  encode(message: SystemSharedMemoryStatusRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SystemSharedMemoryStatusRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSystemSharedMemoryStatusRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SystemSharedMemoryStatusRequest {
+    return { name: isSet(object.name) ? globalThis.String(object.name) : "" };
+  },
+
+  toJSON(message: SystemSharedMemoryStatusRequest): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SystemSharedMemoryStatusRequest>): SystemSharedMemoryStatusRequest {
+    return SystemSharedMemoryStatusRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SystemSharedMemoryStatusRequest>): SystemSharedMemoryStatusRequest {
+    const message = createBaseSystemSharedMemoryStatusRequest();
+    message.name = object.name ?? "";
+    return message;
+  },
+};
+
+function createBaseSystemSharedMemoryStatusResponse(): SystemSharedMemoryStatusResponse {
+  return { regions: {} };
+}
+
+export const SystemSharedMemoryStatusResponse: MessageFns<SystemSharedMemoryStatusResponse> = {
+  encode(message: SystemSharedMemoryStatusResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    globalThis.Object.entries(message.regions).forEach(
+      ([key, value]: [string, SystemSharedMemoryStatusResponse_RegionStatus]) => {
+        SystemSharedMemoryStatusResponse_RegionsEntry.encode({ key: key as any, value }, writer.uint32(10).fork())
+          .join();
+      },
+    );
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SystemSharedMemoryStatusResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSystemSharedMemoryStatusResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            const entry1 = SystemSharedMemoryStatusResponse_RegionsEntry.decode(reader, reader.uint32());
+            if (entry1.value !== undefined) {
+              message.regions[entry1.key] = entry1.value;
+            }
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SystemSharedMemoryStatusResponse {
+    return {
+      regions: isObject(object.regions)
+        ? (globalThis.Object.entries(object.regions) as [string, any][]).reduce(
+          (acc: { [key: string]: SystemSharedMemoryStatusResponse_RegionStatus }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: SystemSharedMemoryStatusResponse_RegionStatus.fromJSON(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
+    };
+  },
+
+  toJSON(message: SystemSharedMemoryStatusResponse): unknown {
+    const obj: any = {};
+    if (message.regions) {
+      const entries = globalThis.Object.entries(message.regions) as [
+        string,
+        SystemSharedMemoryStatusResponse_RegionStatus,
+      ][];
+      if (entries.length > 0) {
+        obj.regions = {};
+        entries.forEach(([k, v]) => {
+          obj.regions[k] = SystemSharedMemoryStatusResponse_RegionStatus.toJSON(v);
+        });
+      }
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SystemSharedMemoryStatusResponse>): SystemSharedMemoryStatusResponse {
+    return SystemSharedMemoryStatusResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SystemSharedMemoryStatusResponse>): SystemSharedMemoryStatusResponse {
+    const message = createBaseSystemSharedMemoryStatusResponse();
+    message.regions =
+      (globalThis.Object.entries(object.regions ?? {}) as [string, SystemSharedMemoryStatusResponse_RegionStatus][])
+        .reduce(
+          (
+            acc: { [key: string]: SystemSharedMemoryStatusResponse_RegionStatus },
+            [key, value]: [string, SystemSharedMemoryStatusResponse_RegionStatus],
+          ) => {
+            if (value !== undefined) {
+              acc[key] = SystemSharedMemoryStatusResponse_RegionStatus.fromPartial(value);
+            }
+            return acc;
+          },
+          {},
+        );
+    return message;
+  },
+};
+
+function createBaseSystemSharedMemoryStatusResponse_RegionStatus(): SystemSharedMemoryStatusResponse_RegionStatus {
+  return { name: "", key: "", offset: 0n, byteSize: 0n };
+}
+
+export const SystemSharedMemoryStatusResponse_RegionStatus: MessageFns<SystemSharedMemoryStatusResponse_RegionStatus> =
+  {
+    encode(
+      message: SystemSharedMemoryStatusResponse_RegionStatus,
+      writer: BinaryWriter = new BinaryWriter(),
+    ): BinaryWriter {
+      if (message.name !== "") {
+        writer.uint32(10).string(message.name);
+      }
+      if (message.key !== "") {
+        writer.uint32(18).string(message.key);
+      }
+      if (message.offset !== 0n) {
+        if (BigInt.asUintN(64, message.offset) !== message.offset) {
+          throw new globalThis.Error("value provided for field message.offset of type uint64 too large");
+        }
+        writer.uint32(24).uint64(message.offset);
+      }
+      if (message.byteSize !== 0n) {
+        if (BigInt.asUintN(64, message.byteSize) !== message.byteSize) {
+          throw new globalThis.Error("value provided for field message.byteSize of type uint64 too large");
+        }
+        writer.uint32(32).uint64(message.byteSize);
+      }
+      return writer;
+    },
+
+    decode(input: BinaryReader | Uint8Array, length?: number): SystemSharedMemoryStatusResponse_RegionStatus {
+      const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+      const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+      if (previousRecursionDepth >= 100) {
+        throw new globalThis.Error("protobuf decode recursion limit exceeded");
+      }
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+      try {
+        const end = length === undefined ? reader.len : reader.pos + length;
+        const message = createBaseSystemSharedMemoryStatusResponse_RegionStatus();
+        while (reader.pos < end) {
+          const tag = reader.uint32();
+          switch (tag >>> 3) {
+            case 1: {
+              if (tag !== 10) {
+                break;
+              }
+
+              message.name = reader.string();
+              continue;
+            }
+            case 2: {
+              if (tag !== 18) {
+                break;
+              }
+
+              message.key = reader.string();
+              continue;
+            }
+            case 3: {
+              if (tag !== 24) {
+                break;
+              }
+
+              message.offset = reader.uint64() as bigint;
+              continue;
+            }
+            case 4: {
+              if (tag !== 32) {
+                break;
+              }
+
+              message.byteSize = reader.uint64() as bigint;
+              continue;
+            }
+          }
+          if ((tag & 7) === 4 || tag === 0) {
+            break;
+          }
+          reader.skip(tag & 7);
+        }
+        return message;
+      } finally {
+        (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+      }
+    },
+
+    fromJSON(object: any): SystemSharedMemoryStatusResponse_RegionStatus {
+      return {
+        name: isSet(object.name) ? globalThis.String(object.name) : "",
+        key: isSet(object.key) ? globalThis.String(object.key) : "",
+        offset: isSet(object.offset) ? BigInt(object.offset) : 0n,
+        byteSize: isSet(object.byteSize)
+          ? BigInt(object.byteSize)
+          : isSet(object.byte_size)
+          ? BigInt(object.byte_size)
+          : 0n,
+      };
+    },
+
+    toJSON(message: SystemSharedMemoryStatusResponse_RegionStatus): unknown {
+      const obj: any = {};
+      if (message.name !== "") {
+        obj.name = message.name;
+      }
+      if (message.key !== "") {
+        obj.key = message.key;
+      }
+      if (message.offset !== 0n) {
+        obj.offset = message.offset.toString();
+      }
+      if (message.byteSize !== 0n) {
+        obj.byteSize = message.byteSize.toString();
+      }
+      return obj;
+    },
+
+    create(
+      base?: DeepPartial<SystemSharedMemoryStatusResponse_RegionStatus>,
+    ): SystemSharedMemoryStatusResponse_RegionStatus {
+      return SystemSharedMemoryStatusResponse_RegionStatus.fromPartial(base ?? {});
+    },
+    fromPartial(
+      object: DeepPartial<SystemSharedMemoryStatusResponse_RegionStatus>,
+    ): SystemSharedMemoryStatusResponse_RegionStatus {
+      const message = createBaseSystemSharedMemoryStatusResponse_RegionStatus();
+      message.name = object.name ?? "";
+      message.key = object.key ?? "";
+      message.offset = (object.offset !== undefined && object.offset !== null) ? BigInt(object.offset) : 0n;
+      message.byteSize = (object.byteSize !== undefined && object.byteSize !== null) ? BigInt(object.byteSize) : 0n;
+      return message;
+    },
+  };
+
+function createBaseSystemSharedMemoryStatusResponse_RegionsEntry(): SystemSharedMemoryStatusResponse_RegionsEntry {
+  return { key: "", value: undefined };
+}
+
+export const SystemSharedMemoryStatusResponse_RegionsEntry: MessageFns<SystemSharedMemoryStatusResponse_RegionsEntry> =
+  {
+    encode(
+      message: SystemSharedMemoryStatusResponse_RegionsEntry,
+      writer: BinaryWriter = new BinaryWriter(),
+    ): BinaryWriter {
+      if (message.key !== "") {
+        writer.uint32(10).string(message.key);
+      }
+      if (message.value !== undefined) {
+        SystemSharedMemoryStatusResponse_RegionStatus.encode(message.value, writer.uint32(18).fork()).join();
+      }
+      return writer;
+    },
+
+    decode(input: BinaryReader | Uint8Array, length?: number): SystemSharedMemoryStatusResponse_RegionsEntry {
+      const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+      const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+      if (previousRecursionDepth >= 100) {
+        throw new globalThis.Error("protobuf decode recursion limit exceeded");
+      }
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+      try {
+        const end = length === undefined ? reader.len : reader.pos + length;
+        const message = createBaseSystemSharedMemoryStatusResponse_RegionsEntry();
+        while (reader.pos < end) {
+          const tag = reader.uint32();
+          switch (tag >>> 3) {
+            case 1: {
+              if (tag !== 10) {
+                break;
+              }
+
+              message.key = reader.string();
+              continue;
+            }
+            case 2: {
+              if (tag !== 18) {
+                break;
+              }
+
+              message.value = SystemSharedMemoryStatusResponse_RegionStatus.decode(reader, reader.uint32());
+              continue;
+            }
+          }
+          if ((tag & 7) === 4 || tag === 0) {
+            break;
+          }
+          reader.skip(tag & 7);
+        }
+        return message;
+      } finally {
+        (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+      }
+    },
+
+    fromJSON(object: any): SystemSharedMemoryStatusResponse_RegionsEntry {
+      return {
+        key: isSet(object.key) ? globalThis.String(object.key) : "",
+        value: isSet(object.value) ? SystemSharedMemoryStatusResponse_RegionStatus.fromJSON(object.value) : undefined,
+      };
+    },
+
+    toJSON(message: SystemSharedMemoryStatusResponse_RegionsEntry): unknown {
+      const obj: any = {};
+      if (message.key !== "") {
+        obj.key = message.key;
+      }
+      if (message.value !== undefined) {
+        obj.value = SystemSharedMemoryStatusResponse_RegionStatus.toJSON(message.value);
+      }
+      return obj;
+    },
+
+    create(
+      base?: DeepPartial<SystemSharedMemoryStatusResponse_RegionsEntry>,
+    ): SystemSharedMemoryStatusResponse_RegionsEntry {
+      return SystemSharedMemoryStatusResponse_RegionsEntry.fromPartial(base ?? {});
+    },
+    fromPartial(
+      object: DeepPartial<SystemSharedMemoryStatusResponse_RegionsEntry>,
+    ): SystemSharedMemoryStatusResponse_RegionsEntry {
+      const message = createBaseSystemSharedMemoryStatusResponse_RegionsEntry();
+      message.key = object.key ?? "";
+      message.value = (object.value !== undefined && object.value !== null)
+        ? SystemSharedMemoryStatusResponse_RegionStatus.fromPartial(object.value)
+        : undefined;
+      return message;
+    },
+  };
+
+function createBaseSystemSharedMemoryRegisterRequest(): SystemSharedMemoryRegisterRequest {
+  return { name: "", key: "", offset: 0n, byteSize: 0n };
+}
+
+export const SystemSharedMemoryRegisterRequest: MessageFns<SystemSharedMemoryRegisterRequest> = {
+  encode(message: SystemSharedMemoryRegisterRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.key !== "") {
+      writer.uint32(18).string(message.key);
+    }
+    if (message.offset !== 0n) {
+      if (BigInt.asUintN(64, message.offset) !== message.offset) {
+        throw new globalThis.Error("value provided for field message.offset of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.offset);
+    }
+    if (message.byteSize !== 0n) {
+      if (BigInt.asUintN(64, message.byteSize) !== message.byteSize) {
+        throw new globalThis.Error("value provided for field message.byteSize of type uint64 too large");
+      }
+      writer.uint32(32).uint64(message.byteSize);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SystemSharedMemoryRegisterRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSystemSharedMemoryRegisterRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.offset = reader.uint64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.byteSize = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SystemSharedMemoryRegisterRequest {
+    return {
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      key: isSet(object.key) ? globalThis.String(object.key) : "",
+      offset: isSet(object.offset) ? BigInt(object.offset) : 0n,
+      byteSize: isSet(object.byteSize)
+        ? BigInt(object.byteSize)
+        : isSet(object.byte_size)
+        ? BigInt(object.byte_size)
+        : 0n,
+    };
+  },
+
+  toJSON(message: SystemSharedMemoryRegisterRequest): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.key !== "") {
+      obj.key = message.key;
+    }
+    if (message.offset !== 0n) {
+      obj.offset = message.offset.toString();
+    }
+    if (message.byteSize !== 0n) {
+      obj.byteSize = message.byteSize.toString();
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SystemSharedMemoryRegisterRequest>): SystemSharedMemoryRegisterRequest {
+    return SystemSharedMemoryRegisterRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SystemSharedMemoryRegisterRequest>): SystemSharedMemoryRegisterRequest {
+    const message = createBaseSystemSharedMemoryRegisterRequest();
+    message.name = object.name ?? "";
+    message.key = object.key ?? "";
+    message.offset = (object.offset !== undefined && object.offset !== null) ? BigInt(object.offset) : 0n;
+    message.byteSize = (object.byteSize !== undefined && object.byteSize !== null) ? BigInt(object.byteSize) : 0n;
+    return message;
+  },
+};
+
+function createBaseSystemSharedMemoryRegisterResponse(): SystemSharedMemoryRegisterResponse {
+  return {};
+}
+
+export const SystemSharedMemoryRegisterResponse: MessageFns<SystemSharedMemoryRegisterResponse> = {
+  encode(_: SystemSharedMemoryRegisterResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SystemSharedMemoryRegisterResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSystemSharedMemoryRegisterResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): SystemSharedMemoryRegisterResponse {
+    return {};
+  },
+
+  toJSON(_: SystemSharedMemoryRegisterResponse): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<SystemSharedMemoryRegisterResponse>): SystemSharedMemoryRegisterResponse {
+    return SystemSharedMemoryRegisterResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<SystemSharedMemoryRegisterResponse>): SystemSharedMemoryRegisterResponse {
+    const message = createBaseSystemSharedMemoryRegisterResponse();
+    return message;
+  },
+};
+
+function createBaseSystemSharedMemoryUnregisterRequest(): SystemSharedMemoryUnregisterRequest {
+  return { name: "" };
+}
+
+export const SystemSharedMemoryUnregisterRequest: MessageFns<SystemSharedMemoryUnregisterRequest> = {
+  encode(message: SystemSharedMemoryUnregisterRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SystemSharedMemoryUnregisterRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSystemSharedMemoryUnregisterRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SystemSharedMemoryUnregisterRequest {
+    return { name: isSet(object.name) ? globalThis.String(object.name) : "" };
+  },
+
+  toJSON(message: SystemSharedMemoryUnregisterRequest): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SystemSharedMemoryUnregisterRequest>): SystemSharedMemoryUnregisterRequest {
+    return SystemSharedMemoryUnregisterRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SystemSharedMemoryUnregisterRequest>): SystemSharedMemoryUnregisterRequest {
+    const message = createBaseSystemSharedMemoryUnregisterRequest();
+    message.name = object.name ?? "";
+    return message;
+  },
+};
+
+function createBaseSystemSharedMemoryUnregisterResponse(): SystemSharedMemoryUnregisterResponse {
+  return {};
+}
+
+export const SystemSharedMemoryUnregisterResponse: MessageFns<SystemSharedMemoryUnregisterResponse> = {
+  encode(_: SystemSharedMemoryUnregisterResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SystemSharedMemoryUnregisterResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSystemSharedMemoryUnregisterResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): SystemSharedMemoryUnregisterResponse {
+    return {};
+  },
+
+  toJSON(_: SystemSharedMemoryUnregisterResponse): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<SystemSharedMemoryUnregisterResponse>): SystemSharedMemoryUnregisterResponse {
+    return SystemSharedMemoryUnregisterResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<SystemSharedMemoryUnregisterResponse>): SystemSharedMemoryUnregisterResponse {
+    const message = createBaseSystemSharedMemoryUnregisterResponse();
+    return message;
+  },
+};
+
+function createBaseCudaSharedMemoryStatusRequest(): CudaSharedMemoryStatusRequest {
+  return { name: "" };
+}
+
+export const CudaSharedMemoryStatusRequest: MessageFns<CudaSharedMemoryStatusRequest> = {
+  encode(message: CudaSharedMemoryStatusRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CudaSharedMemoryStatusRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCudaSharedMemoryStatusRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CudaSharedMemoryStatusRequest {
+    return { name: isSet(object.name) ? globalThis.String(object.name) : "" };
+  },
+
+  toJSON(message: CudaSharedMemoryStatusRequest): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CudaSharedMemoryStatusRequest>): CudaSharedMemoryStatusRequest {
+    return CudaSharedMemoryStatusRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CudaSharedMemoryStatusRequest>): CudaSharedMemoryStatusRequest {
+    const message = createBaseCudaSharedMemoryStatusRequest();
+    message.name = object.name ?? "";
+    return message;
+  },
+};
+
+function createBaseCudaSharedMemoryStatusResponse(): CudaSharedMemoryStatusResponse {
+  return { regions: {} };
+}
+
+export const CudaSharedMemoryStatusResponse: MessageFns<CudaSharedMemoryStatusResponse> = {
+  encode(message: CudaSharedMemoryStatusResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    globalThis.Object.entries(message.regions).forEach(
+      ([key, value]: [string, CudaSharedMemoryStatusResponse_RegionStatus]) => {
+        CudaSharedMemoryStatusResponse_RegionsEntry.encode({ key: key as any, value }, writer.uint32(10).fork()).join();
+      },
+    );
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CudaSharedMemoryStatusResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCudaSharedMemoryStatusResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            const entry1 = CudaSharedMemoryStatusResponse_RegionsEntry.decode(reader, reader.uint32());
+            if (entry1.value !== undefined) {
+              message.regions[entry1.key] = entry1.value;
+            }
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CudaSharedMemoryStatusResponse {
+    return {
+      regions: isObject(object.regions)
+        ? (globalThis.Object.entries(object.regions) as [string, any][]).reduce(
+          (acc: { [key: string]: CudaSharedMemoryStatusResponse_RegionStatus }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: CudaSharedMemoryStatusResponse_RegionStatus.fromJSON(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
+    };
+  },
+
+  toJSON(message: CudaSharedMemoryStatusResponse): unknown {
+    const obj: any = {};
+    if (message.regions) {
+      const entries = globalThis.Object.entries(message.regions) as [
+        string,
+        CudaSharedMemoryStatusResponse_RegionStatus,
+      ][];
+      if (entries.length > 0) {
+        obj.regions = {};
+        entries.forEach(([k, v]) => {
+          obj.regions[k] = CudaSharedMemoryStatusResponse_RegionStatus.toJSON(v);
+        });
+      }
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CudaSharedMemoryStatusResponse>): CudaSharedMemoryStatusResponse {
+    return CudaSharedMemoryStatusResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CudaSharedMemoryStatusResponse>): CudaSharedMemoryStatusResponse {
+    const message = createBaseCudaSharedMemoryStatusResponse();
+    message.regions =
+      (globalThis.Object.entries(object.regions ?? {}) as [string, CudaSharedMemoryStatusResponse_RegionStatus][])
+        .reduce(
+          (
+            acc: { [key: string]: CudaSharedMemoryStatusResponse_RegionStatus },
+            [key, value]: [string, CudaSharedMemoryStatusResponse_RegionStatus],
+          ) => {
+            if (value !== undefined) {
+              acc[key] = CudaSharedMemoryStatusResponse_RegionStatus.fromPartial(value);
+            }
+            return acc;
+          },
+          {},
+        );
+    return message;
+  },
+};
+
+function createBaseCudaSharedMemoryStatusResponse_RegionStatus(): CudaSharedMemoryStatusResponse_RegionStatus {
+  return { name: "", deviceId: 0n, byteSize: 0n };
+}
+
+export const CudaSharedMemoryStatusResponse_RegionStatus: MessageFns<CudaSharedMemoryStatusResponse_RegionStatus> = {
+  encode(
+    message: CudaSharedMemoryStatusResponse_RegionStatus,
+    writer: BinaryWriter = new BinaryWriter(),
+  ): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.deviceId !== 0n) {
+      if (BigInt.asUintN(64, message.deviceId) !== message.deviceId) {
+        throw new globalThis.Error("value provided for field message.deviceId of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.deviceId);
+    }
+    if (message.byteSize !== 0n) {
+      if (BigInt.asUintN(64, message.byteSize) !== message.byteSize) {
+        throw new globalThis.Error("value provided for field message.byteSize of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.byteSize);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CudaSharedMemoryStatusResponse_RegionStatus {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCudaSharedMemoryStatusResponse_RegionStatus();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.deviceId = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.byteSize = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CudaSharedMemoryStatusResponse_RegionStatus {
+    return {
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      deviceId: isSet(object.deviceId)
+        ? BigInt(object.deviceId)
+        : isSet(object.device_id)
+        ? BigInt(object.device_id)
+        : 0n,
+      byteSize: isSet(object.byteSize)
+        ? BigInt(object.byteSize)
+        : isSet(object.byte_size)
+        ? BigInt(object.byte_size)
+        : 0n,
+    };
+  },
+
+  toJSON(message: CudaSharedMemoryStatusResponse_RegionStatus): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.deviceId !== 0n) {
+      obj.deviceId = message.deviceId.toString();
+    }
+    if (message.byteSize !== 0n) {
+      obj.byteSize = message.byteSize.toString();
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CudaSharedMemoryStatusResponse_RegionStatus>): CudaSharedMemoryStatusResponse_RegionStatus {
+    return CudaSharedMemoryStatusResponse_RegionStatus.fromPartial(base ?? {});
+  },
+  fromPartial(
+    object: DeepPartial<CudaSharedMemoryStatusResponse_RegionStatus>,
+  ): CudaSharedMemoryStatusResponse_RegionStatus {
+    const message = createBaseCudaSharedMemoryStatusResponse_RegionStatus();
+    message.name = object.name ?? "";
+    message.deviceId = (object.deviceId !== undefined && object.deviceId !== null) ? BigInt(object.deviceId) : 0n;
+    message.byteSize = (object.byteSize !== undefined && object.byteSize !== null) ? BigInt(object.byteSize) : 0n;
+    return message;
+  },
+};
+
+function createBaseCudaSharedMemoryStatusResponse_RegionsEntry(): CudaSharedMemoryStatusResponse_RegionsEntry {
+  return { key: "", value: undefined };
+}
+
+export const CudaSharedMemoryStatusResponse_RegionsEntry: MessageFns<CudaSharedMemoryStatusResponse_RegionsEntry> = {
+  encode(
+    message: CudaSharedMemoryStatusResponse_RegionsEntry,
+    writer: BinaryWriter = new BinaryWriter(),
+  ): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== undefined) {
+      CudaSharedMemoryStatusResponse_RegionStatus.encode(message.value, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CudaSharedMemoryStatusResponse_RegionsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCudaSharedMemoryStatusResponse_RegionsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = CudaSharedMemoryStatusResponse_RegionStatus.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CudaSharedMemoryStatusResponse_RegionsEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : "",
+      value: isSet(object.value) ? CudaSharedMemoryStatusResponse_RegionStatus.fromJSON(object.value) : undefined,
+    };
+  },
+
+  toJSON(message: CudaSharedMemoryStatusResponse_RegionsEntry): unknown {
+    const obj: any = {};
+    if (message.key !== "") {
+      obj.key = message.key;
+    }
+    if (message.value !== undefined) {
+      obj.value = CudaSharedMemoryStatusResponse_RegionStatus.toJSON(message.value);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CudaSharedMemoryStatusResponse_RegionsEntry>): CudaSharedMemoryStatusResponse_RegionsEntry {
+    return CudaSharedMemoryStatusResponse_RegionsEntry.fromPartial(base ?? {});
+  },
+  fromPartial(
+    object: DeepPartial<CudaSharedMemoryStatusResponse_RegionsEntry>,
+  ): CudaSharedMemoryStatusResponse_RegionsEntry {
+    const message = createBaseCudaSharedMemoryStatusResponse_RegionsEntry();
+    message.key = object.key ?? "";
+    message.value = (object.value !== undefined && object.value !== null)
+      ? CudaSharedMemoryStatusResponse_RegionStatus.fromPartial(object.value)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseCudaSharedMemoryRegisterRequest(): CudaSharedMemoryRegisterRequest {
+  return { name: "", rawHandle: Buffer.alloc(0), deviceId: 0n, byteSize: 0n };
+}
+
+export const CudaSharedMemoryRegisterRequest: MessageFns<CudaSharedMemoryRegisterRequest> = {
+  encode(message: CudaSharedMemoryRegisterRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.rawHandle.length !== 0) {
+      writer.uint32(18).bytes(message.rawHandle);
+    }
+    if (message.deviceId !== 0n) {
+      if (BigInt.asIntN(64, message.deviceId) !== message.deviceId) {
+        throw new globalThis.Error("value provided for field message.deviceId of type int64 too large");
+      }
+      writer.uint32(24).int64(message.deviceId);
+    }
+    if (message.byteSize !== 0n) {
+      if (BigInt.asUintN(64, message.byteSize) !== message.byteSize) {
+        throw new globalThis.Error("value provided for field message.byteSize of type uint64 too large");
+      }
+      writer.uint32(32).uint64(message.byteSize);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CudaSharedMemoryRegisterRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCudaSharedMemoryRegisterRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.rawHandle = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.deviceId = reader.int64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.byteSize = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CudaSharedMemoryRegisterRequest {
+    return {
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      rawHandle: isSet(object.rawHandle)
+        ? Buffer.from(bytesFromBase64(object.rawHandle))
+        : isSet(object.raw_handle)
+        ? Buffer.from(bytesFromBase64(object.raw_handle))
+        : Buffer.alloc(0),
+      deviceId: isSet(object.deviceId)
+        ? BigInt(object.deviceId)
+        : isSet(object.device_id)
+        ? BigInt(object.device_id)
+        : 0n,
+      byteSize: isSet(object.byteSize)
+        ? BigInt(object.byteSize)
+        : isSet(object.byte_size)
+        ? BigInt(object.byte_size)
+        : 0n,
+    };
+  },
+
+  toJSON(message: CudaSharedMemoryRegisterRequest): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.rawHandle.length !== 0) {
+      obj.rawHandle = base64FromBytes(message.rawHandle);
+    }
+    if (message.deviceId !== 0n) {
+      obj.deviceId = message.deviceId.toString();
+    }
+    if (message.byteSize !== 0n) {
+      obj.byteSize = message.byteSize.toString();
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CudaSharedMemoryRegisterRequest>): CudaSharedMemoryRegisterRequest {
+    return CudaSharedMemoryRegisterRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CudaSharedMemoryRegisterRequest>): CudaSharedMemoryRegisterRequest {
+    const message = createBaseCudaSharedMemoryRegisterRequest();
+    message.name = object.name ?? "";
+    message.rawHandle = object.rawHandle ?? Buffer.alloc(0);
+    message.deviceId = (object.deviceId !== undefined && object.deviceId !== null) ? BigInt(object.deviceId) : 0n;
+    message.byteSize = (object.byteSize !== undefined && object.byteSize !== null) ? BigInt(object.byteSize) : 0n;
+    return message;
+  },
+};
+
+function createBaseCudaSharedMemoryRegisterResponse(): CudaSharedMemoryRegisterResponse {
+  return {};
+}
+
+export const CudaSharedMemoryRegisterResponse: MessageFns<CudaSharedMemoryRegisterResponse> = {
+  encode(_: CudaSharedMemoryRegisterResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CudaSharedMemoryRegisterResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCudaSharedMemoryRegisterResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): CudaSharedMemoryRegisterResponse {
+    return {};
+  },
+
+  toJSON(_: CudaSharedMemoryRegisterResponse): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<CudaSharedMemoryRegisterResponse>): CudaSharedMemoryRegisterResponse {
+    return CudaSharedMemoryRegisterResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<CudaSharedMemoryRegisterResponse>): CudaSharedMemoryRegisterResponse {
+    const message = createBaseCudaSharedMemoryRegisterResponse();
+    return message;
+  },
+};
+
+function createBaseCudaSharedMemoryUnregisterRequest(): CudaSharedMemoryUnregisterRequest {
+  return { name: "" };
+}
+
+export const CudaSharedMemoryUnregisterRequest: MessageFns<CudaSharedMemoryUnregisterRequest> = {
+  encode(message: CudaSharedMemoryUnregisterRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CudaSharedMemoryUnregisterRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCudaSharedMemoryUnregisterRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CudaSharedMemoryUnregisterRequest {
+    return { name: isSet(object.name) ? globalThis.String(object.name) : "" };
+  },
+
+  toJSON(message: CudaSharedMemoryUnregisterRequest): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CudaSharedMemoryUnregisterRequest>): CudaSharedMemoryUnregisterRequest {
+    return CudaSharedMemoryUnregisterRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CudaSharedMemoryUnregisterRequest>): CudaSharedMemoryUnregisterRequest {
+    const message = createBaseCudaSharedMemoryUnregisterRequest();
+    message.name = object.name ?? "";
+    return message;
+  },
+};
+
+function createBaseCudaSharedMemoryUnregisterResponse(): CudaSharedMemoryUnregisterResponse {
+  return {};
+}
+
+export const CudaSharedMemoryUnregisterResponse: MessageFns<CudaSharedMemoryUnregisterResponse> = {
+  encode(_: CudaSharedMemoryUnregisterResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CudaSharedMemoryUnregisterResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCudaSharedMemoryUnregisterResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): CudaSharedMemoryUnregisterResponse {
+    return {};
+  },
+
+  toJSON(_: CudaSharedMemoryUnregisterResponse): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<CudaSharedMemoryUnregisterResponse>): CudaSharedMemoryUnregisterResponse {
+    return CudaSharedMemoryUnregisterResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<CudaSharedMemoryUnregisterResponse>): CudaSharedMemoryUnregisterResponse {
+    const message = createBaseCudaSharedMemoryUnregisterResponse();
+    return message;
+  },
+};
+
+function createBaseTraceSettingRequest(): TraceSettingRequest {
+  return { settings: {}, modelName: "" };
+}
+
+export const TraceSettingRequest: MessageFns<TraceSettingRequest> = {
+  encode(message: TraceSettingRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    globalThis.Object.entries(message.settings).forEach(([key, value]: [string, TraceSettingRequest_SettingValue]) => {
+      TraceSettingRequest_SettingsEntry.encode({ key: key as any, value }, writer.uint32(10).fork()).join();
+    });
+    if (message.modelName !== "") {
+      writer.uint32(18).string(message.modelName);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TraceSettingRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTraceSettingRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            const entry1 = TraceSettingRequest_SettingsEntry.decode(reader, reader.uint32());
+            if (entry1.value !== undefined) {
+              message.settings[entry1.key] = entry1.value;
+            }
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.modelName = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): TraceSettingRequest {
+    return {
+      settings: isObject(object.settings)
+        ? (globalThis.Object.entries(object.settings) as [string, any][]).reduce(
+          (acc: { [key: string]: TraceSettingRequest_SettingValue }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: TraceSettingRequest_SettingValue.fromJSON(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
+      modelName: isSet(object.modelName)
+        ? globalThis.String(object.modelName)
+        : isSet(object.model_name)
+        ? globalThis.String(object.model_name)
+        : "",
+    };
+  },
+
+  toJSON(message: TraceSettingRequest): unknown {
+    const obj: any = {};
+    if (message.settings) {
+      const entries = globalThis.Object.entries(message.settings) as [string, TraceSettingRequest_SettingValue][];
+      if (entries.length > 0) {
+        obj.settings = {};
+        entries.forEach(([k, v]) => {
+          obj.settings[k] = TraceSettingRequest_SettingValue.toJSON(v);
+        });
+      }
+    }
+    if (message.modelName !== "") {
+      obj.modelName = message.modelName;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<TraceSettingRequest>): TraceSettingRequest {
+    return TraceSettingRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TraceSettingRequest>): TraceSettingRequest {
+    const message = createBaseTraceSettingRequest();
+    message.settings =
+      (globalThis.Object.entries(object.settings ?? {}) as [string, TraceSettingRequest_SettingValue][]).reduce(
+        (
+          acc: { [key: string]: TraceSettingRequest_SettingValue },
+          [key, value]: [string, TraceSettingRequest_SettingValue],
+        ) => {
+          if (value !== undefined) {
+            acc[key] = TraceSettingRequest_SettingValue.fromPartial(value);
+          }
+          return acc;
+        },
+        {},
+      );
+    message.modelName = object.modelName ?? "";
+    return message;
+  },
+};
+
+function createBaseTraceSettingRequest_SettingValue(): TraceSettingRequest_SettingValue {
+  return { value: [] };
+}
+
+export const TraceSettingRequest_SettingValue: MessageFns<TraceSettingRequest_SettingValue> = {
+  encode(message: TraceSettingRequest_SettingValue, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.value) {
+      writer.uint32(10).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TraceSettingRequest_SettingValue {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTraceSettingRequest_SettingValue();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.value.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): TraceSettingRequest_SettingValue {
+    return { value: globalThis.Array.isArray(object?.value) ? object.value.map((e: any) => globalThis.String(e)) : [] };
+  },
+
+  toJSON(message: TraceSettingRequest_SettingValue): unknown {
+    const obj: any = {};
+    if (message.value?.length) {
+      obj.value = message.value;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<TraceSettingRequest_SettingValue>): TraceSettingRequest_SettingValue {
+    return TraceSettingRequest_SettingValue.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TraceSettingRequest_SettingValue>): TraceSettingRequest_SettingValue {
+    const message = createBaseTraceSettingRequest_SettingValue();
+    message.value = object.value?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseTraceSettingRequest_SettingsEntry(): TraceSettingRequest_SettingsEntry {
+  return { key: "", value: undefined };
+}
+
+export const TraceSettingRequest_SettingsEntry: MessageFns<TraceSettingRequest_SettingsEntry> = {
+  encode(message: TraceSettingRequest_SettingsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== undefined) {
+      TraceSettingRequest_SettingValue.encode(message.value, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TraceSettingRequest_SettingsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTraceSettingRequest_SettingsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = TraceSettingRequest_SettingValue.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): TraceSettingRequest_SettingsEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : "",
+      value: isSet(object.value) ? TraceSettingRequest_SettingValue.fromJSON(object.value) : undefined,
+    };
+  },
+
+  toJSON(message: TraceSettingRequest_SettingsEntry): unknown {
+    const obj: any = {};
+    if (message.key !== "") {
+      obj.key = message.key;
+    }
+    if (message.value !== undefined) {
+      obj.value = TraceSettingRequest_SettingValue.toJSON(message.value);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<TraceSettingRequest_SettingsEntry>): TraceSettingRequest_SettingsEntry {
+    return TraceSettingRequest_SettingsEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TraceSettingRequest_SettingsEntry>): TraceSettingRequest_SettingsEntry {
+    const message = createBaseTraceSettingRequest_SettingsEntry();
+    message.key = object.key ?? "";
+    message.value = (object.value !== undefined && object.value !== null)
+      ? TraceSettingRequest_SettingValue.fromPartial(object.value)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseTraceSettingResponse(): TraceSettingResponse {
+  return { settings: {} };
+}
+
+export const TraceSettingResponse: MessageFns<TraceSettingResponse> = {
+  encode(message: TraceSettingResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    globalThis.Object.entries(message.settings).forEach(([key, value]: [string, TraceSettingResponse_SettingValue]) => {
+      TraceSettingResponse_SettingsEntry.encode({ key: key as any, value }, writer.uint32(10).fork()).join();
+    });
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TraceSettingResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTraceSettingResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            const entry1 = TraceSettingResponse_SettingsEntry.decode(reader, reader.uint32());
+            if (entry1.value !== undefined) {
+              message.settings[entry1.key] = entry1.value;
+            }
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): TraceSettingResponse {
+    return {
+      settings: isObject(object.settings)
+        ? (globalThis.Object.entries(object.settings) as [string, any][]).reduce(
+          (acc: { [key: string]: TraceSettingResponse_SettingValue }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: TraceSettingResponse_SettingValue.fromJSON(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
+    };
+  },
+
+  toJSON(message: TraceSettingResponse): unknown {
+    const obj: any = {};
+    if (message.settings) {
+      const entries = globalThis.Object.entries(message.settings) as [string, TraceSettingResponse_SettingValue][];
+      if (entries.length > 0) {
+        obj.settings = {};
+        entries.forEach(([k, v]) => {
+          obj.settings[k] = TraceSettingResponse_SettingValue.toJSON(v);
+        });
+      }
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<TraceSettingResponse>): TraceSettingResponse {
+    return TraceSettingResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TraceSettingResponse>): TraceSettingResponse {
+    const message = createBaseTraceSettingResponse();
+    message.settings =
+      (globalThis.Object.entries(object.settings ?? {}) as [string, TraceSettingResponse_SettingValue][]).reduce(
+        (
+          acc: { [key: string]: TraceSettingResponse_SettingValue },
+          [key, value]: [string, TraceSettingResponse_SettingValue],
+        ) => {
+          if (value !== undefined) {
+            acc[key] = TraceSettingResponse_SettingValue.fromPartial(value);
+          }
+          return acc;
+        },
+        {},
+      );
+    return message;
+  },
+};
+
+function createBaseTraceSettingResponse_SettingValue(): TraceSettingResponse_SettingValue {
+  return { value: [] };
+}
+
+export const TraceSettingResponse_SettingValue: MessageFns<TraceSettingResponse_SettingValue> = {
+  encode(message: TraceSettingResponse_SettingValue, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.value) {
+      writer.uint32(10).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TraceSettingResponse_SettingValue {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTraceSettingResponse_SettingValue();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.value.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): TraceSettingResponse_SettingValue {
+    return { value: globalThis.Array.isArray(object?.value) ? object.value.map((e: any) => globalThis.String(e)) : [] };
+  },
+
+  toJSON(message: TraceSettingResponse_SettingValue): unknown {
+    const obj: any = {};
+    if (message.value?.length) {
+      obj.value = message.value;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<TraceSettingResponse_SettingValue>): TraceSettingResponse_SettingValue {
+    return TraceSettingResponse_SettingValue.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TraceSettingResponse_SettingValue>): TraceSettingResponse_SettingValue {
+    const message = createBaseTraceSettingResponse_SettingValue();
+    message.value = object.value?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseTraceSettingResponse_SettingsEntry(): TraceSettingResponse_SettingsEntry {
+  return { key: "", value: undefined };
+}
+
+export const TraceSettingResponse_SettingsEntry: MessageFns<TraceSettingResponse_SettingsEntry> = {
+  encode(message: TraceSettingResponse_SettingsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== undefined) {
+      TraceSettingResponse_SettingValue.encode(message.value, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TraceSettingResponse_SettingsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTraceSettingResponse_SettingsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = TraceSettingResponse_SettingValue.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): TraceSettingResponse_SettingsEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : "",
+      value: isSet(object.value) ? TraceSettingResponse_SettingValue.fromJSON(object.value) : undefined,
+    };
+  },
+
+  toJSON(message: TraceSettingResponse_SettingsEntry): unknown {
+    const obj: any = {};
+    if (message.key !== "") {
+      obj.key = message.key;
+    }
+    if (message.value !== undefined) {
+      obj.value = TraceSettingResponse_SettingValue.toJSON(message.value);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<TraceSettingResponse_SettingsEntry>): TraceSettingResponse_SettingsEntry {
+    return TraceSettingResponse_SettingsEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TraceSettingResponse_SettingsEntry>): TraceSettingResponse_SettingsEntry {
+    const message = createBaseTraceSettingResponse_SettingsEntry();
+    message.key = object.key ?? "";
+    message.value = (object.value !== undefined && object.value !== null)
+      ? TraceSettingResponse_SettingValue.fromPartial(object.value)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseLogSettingsRequest(): LogSettingsRequest {
+  return { settings: {} };
+}
+
+export const LogSettingsRequest: MessageFns<LogSettingsRequest> = {
+  encode(message: LogSettingsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    globalThis.Object.entries(message.settings).forEach(([key, value]: [string, LogSettingsRequest_SettingValue]) => {
+      LogSettingsRequest_SettingsEntry.encode({ key: key as any, value }, writer.uint32(10).fork()).join();
+    });
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LogSettingsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLogSettingsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            const entry1 = LogSettingsRequest_SettingsEntry.decode(reader, reader.uint32());
+            if (entry1.value !== undefined) {
+              message.settings[entry1.key] = entry1.value;
+            }
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): LogSettingsRequest {
+    return {
+      settings: isObject(object.settings)
+        ? (globalThis.Object.entries(object.settings) as [string, any][]).reduce(
+          (acc: { [key: string]: LogSettingsRequest_SettingValue }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: LogSettingsRequest_SettingValue.fromJSON(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
+    };
+  },
+
+  toJSON(message: LogSettingsRequest): unknown {
+    const obj: any = {};
+    if (message.settings) {
+      const entries = globalThis.Object.entries(message.settings) as [string, LogSettingsRequest_SettingValue][];
+      if (entries.length > 0) {
+        obj.settings = {};
+        entries.forEach(([k, v]) => {
+          obj.settings[k] = LogSettingsRequest_SettingValue.toJSON(v);
+        });
+      }
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<LogSettingsRequest>): LogSettingsRequest {
+    return LogSettingsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LogSettingsRequest>): LogSettingsRequest {
+    const message = createBaseLogSettingsRequest();
+    message.settings = (globalThis.Object.entries(object.settings ?? {}) as [string, LogSettingsRequest_SettingValue][])
+      .reduce(
+        (
+          acc: { [key: string]: LogSettingsRequest_SettingValue },
+          [key, value]: [string, LogSettingsRequest_SettingValue],
+        ) => {
+          if (value !== undefined) {
+            acc[key] = LogSettingsRequest_SettingValue.fromPartial(value);
+          }
+          return acc;
+        },
+        {},
+      );
+    return message;
+  },
+};
+
+function createBaseLogSettingsRequest_SettingValue(): LogSettingsRequest_SettingValue {
+  return { boolParam: undefined, uint32Param: undefined, stringParam: undefined };
+}
+
+export const LogSettingsRequest_SettingValue: MessageFns<LogSettingsRequest_SettingValue> = {
+  encode(message: LogSettingsRequest_SettingValue, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.boolParam !== undefined) {
+      writer.uint32(8).bool(message.boolParam);
+    }
+    if (message.uint32Param !== undefined) {
+      writer.uint32(16).uint32(message.uint32Param);
+    }
+    if (message.stringParam !== undefined) {
+      writer.uint32(26).string(message.stringParam);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LogSettingsRequest_SettingValue {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLogSettingsRequest_SettingValue();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.boolParam = reader.bool();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.uint32Param = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.stringParam = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): LogSettingsRequest_SettingValue {
+    return {
+      boolParam: isSet(object.boolParam)
+        ? globalThis.Boolean(object.boolParam)
+        : isSet(object.bool_param)
+        ? globalThis.Boolean(object.bool_param)
+        : undefined,
+      uint32Param: isSet(object.uint32Param)
+        ? globalThis.Number(object.uint32Param)
+        : isSet(object.uint32_param)
+        ? globalThis.Number(object.uint32_param)
+        : undefined,
+      stringParam: isSet(object.stringParam)
+        ? globalThis.String(object.stringParam)
+        : isSet(object.string_param)
+        ? globalThis.String(object.string_param)
+        : undefined,
+    };
+  },
+
+  toJSON(message: LogSettingsRequest_SettingValue): unknown {
+    const obj: any = {};
+    if (message.boolParam !== undefined) {
+      obj.boolParam = message.boolParam;
+    }
+    if (message.uint32Param !== undefined) {
+      obj.uint32Param = Math.round(message.uint32Param);
+    }
+    if (message.stringParam !== undefined) {
+      obj.stringParam = message.stringParam;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<LogSettingsRequest_SettingValue>): LogSettingsRequest_SettingValue {
+    return LogSettingsRequest_SettingValue.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LogSettingsRequest_SettingValue>): LogSettingsRequest_SettingValue {
+    const message = createBaseLogSettingsRequest_SettingValue();
+    message.boolParam = object.boolParam ?? undefined;
+    message.uint32Param = object.uint32Param ?? undefined;
+    message.stringParam = object.stringParam ?? undefined;
+    return message;
+  },
+};
+
+function createBaseLogSettingsRequest_SettingsEntry(): LogSettingsRequest_SettingsEntry {
+  return { key: "", value: undefined };
+}
+
+export const LogSettingsRequest_SettingsEntry: MessageFns<LogSettingsRequest_SettingsEntry> = {
+  encode(message: LogSettingsRequest_SettingsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== undefined) {
+      LogSettingsRequest_SettingValue.encode(message.value, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LogSettingsRequest_SettingsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLogSettingsRequest_SettingsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = LogSettingsRequest_SettingValue.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): LogSettingsRequest_SettingsEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : "",
+      value: isSet(object.value) ? LogSettingsRequest_SettingValue.fromJSON(object.value) : undefined,
+    };
+  },
+
+  toJSON(message: LogSettingsRequest_SettingsEntry): unknown {
+    const obj: any = {};
+    if (message.key !== "") {
+      obj.key = message.key;
+    }
+    if (message.value !== undefined) {
+      obj.value = LogSettingsRequest_SettingValue.toJSON(message.value);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<LogSettingsRequest_SettingsEntry>): LogSettingsRequest_SettingsEntry {
+    return LogSettingsRequest_SettingsEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LogSettingsRequest_SettingsEntry>): LogSettingsRequest_SettingsEntry {
+    const message = createBaseLogSettingsRequest_SettingsEntry();
+    message.key = object.key ?? "";
+    message.value = (object.value !== undefined && object.value !== null)
+      ? LogSettingsRequest_SettingValue.fromPartial(object.value)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseLogSettingsResponse(): LogSettingsResponse {
+  return { settings: {} };
+}
+
+export const LogSettingsResponse: MessageFns<LogSettingsResponse> = {
+  encode(message: LogSettingsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    globalThis.Object.entries(message.settings).forEach(([key, value]: [string, LogSettingsResponse_SettingValue]) => {
+      LogSettingsResponse_SettingsEntry.encode({ key: key as any, value }, writer.uint32(10).fork()).join();
+    });
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LogSettingsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLogSettingsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            const entry1 = LogSettingsResponse_SettingsEntry.decode(reader, reader.uint32());
+            if (entry1.value !== undefined) {
+              message.settings[entry1.key] = entry1.value;
+            }
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): LogSettingsResponse {
+    return {
+      settings: isObject(object.settings)
+        ? (globalThis.Object.entries(object.settings) as [string, any][]).reduce(
+          (acc: { [key: string]: LogSettingsResponse_SettingValue }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: LogSettingsResponse_SettingValue.fromJSON(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
+    };
+  },
+
+  toJSON(message: LogSettingsResponse): unknown {
+    const obj: any = {};
+    if (message.settings) {
+      const entries = globalThis.Object.entries(message.settings) as [string, LogSettingsResponse_SettingValue][];
+      if (entries.length > 0) {
+        obj.settings = {};
+        entries.forEach(([k, v]) => {
+          obj.settings[k] = LogSettingsResponse_SettingValue.toJSON(v);
+        });
+      }
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<LogSettingsResponse>): LogSettingsResponse {
+    return LogSettingsResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LogSettingsResponse>): LogSettingsResponse {
+    const message = createBaseLogSettingsResponse();
+    message.settings =
+      (globalThis.Object.entries(object.settings ?? {}) as [string, LogSettingsResponse_SettingValue][]).reduce(
+        (
+          acc: { [key: string]: LogSettingsResponse_SettingValue },
+          [key, value]: [string, LogSettingsResponse_SettingValue],
+        ) => {
+          if (value !== undefined) {
+            acc[key] = LogSettingsResponse_SettingValue.fromPartial(value);
+          }
+          return acc;
+        },
+        {},
+      );
+    return message;
+  },
+};
+
+function createBaseLogSettingsResponse_SettingValue(): LogSettingsResponse_SettingValue {
+  return { boolParam: undefined, uint32Param: undefined, stringParam: undefined };
+}
+
+export const LogSettingsResponse_SettingValue: MessageFns<LogSettingsResponse_SettingValue> = {
+  encode(message: LogSettingsResponse_SettingValue, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.boolParam !== undefined) {
+      writer.uint32(8).bool(message.boolParam);
+    }
+    if (message.uint32Param !== undefined) {
+      writer.uint32(16).uint32(message.uint32Param);
+    }
+    if (message.stringParam !== undefined) {
+      writer.uint32(26).string(message.stringParam);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LogSettingsResponse_SettingValue {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLogSettingsResponse_SettingValue();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.boolParam = reader.bool();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.uint32Param = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.stringParam = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): LogSettingsResponse_SettingValue {
+    return {
+      boolParam: isSet(object.boolParam)
+        ? globalThis.Boolean(object.boolParam)
+        : isSet(object.bool_param)
+        ? globalThis.Boolean(object.bool_param)
+        : undefined,
+      uint32Param: isSet(object.uint32Param)
+        ? globalThis.Number(object.uint32Param)
+        : isSet(object.uint32_param)
+        ? globalThis.Number(object.uint32_param)
+        : undefined,
+      stringParam: isSet(object.stringParam)
+        ? globalThis.String(object.stringParam)
+        : isSet(object.string_param)
+        ? globalThis.String(object.string_param)
+        : undefined,
+    };
+  },
+
+  toJSON(message: LogSettingsResponse_SettingValue): unknown {
+    const obj: any = {};
+    if (message.boolParam !== undefined) {
+      obj.boolParam = message.boolParam;
+    }
+    if (message.uint32Param !== undefined) {
+      obj.uint32Param = Math.round(message.uint32Param);
+    }
+    if (message.stringParam !== undefined) {
+      obj.stringParam = message.stringParam;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<LogSettingsResponse_SettingValue>): LogSettingsResponse_SettingValue {
+    return LogSettingsResponse_SettingValue.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LogSettingsResponse_SettingValue>): LogSettingsResponse_SettingValue {
+    const message = createBaseLogSettingsResponse_SettingValue();
+    message.boolParam = object.boolParam ?? undefined;
+    message.uint32Param = object.uint32Param ?? undefined;
+    message.stringParam = object.stringParam ?? undefined;
+    return message;
+  },
+};
+
+function createBaseLogSettingsResponse_SettingsEntry(): LogSettingsResponse_SettingsEntry {
+  return { key: "", value: undefined };
+}
+
+export const LogSettingsResponse_SettingsEntry: MessageFns<LogSettingsResponse_SettingsEntry> = {
+  encode(message: LogSettingsResponse_SettingsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== undefined) {
+      LogSettingsResponse_SettingValue.encode(message.value, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LogSettingsResponse_SettingsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLogSettingsResponse_SettingsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = LogSettingsResponse_SettingValue.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): LogSettingsResponse_SettingsEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : "",
+      value: isSet(object.value) ? LogSettingsResponse_SettingValue.fromJSON(object.value) : undefined,
+    };
+  },
+
+  toJSON(message: LogSettingsResponse_SettingsEntry): unknown {
+    const obj: any = {};
+    if (message.key !== "") {
+      obj.key = message.key;
+    }
+    if (message.value !== undefined) {
+      obj.value = LogSettingsResponse_SettingValue.toJSON(message.value);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<LogSettingsResponse_SettingsEntry>): LogSettingsResponse_SettingsEntry {
+    return LogSettingsResponse_SettingsEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LogSettingsResponse_SettingsEntry>): LogSettingsResponse_SettingsEntry {
+    const message = createBaseLogSettingsResponse_SettingsEntry();
+    message.key = object.key ?? "";
+    message.value = (object.value !== undefined && object.value !== null)
+      ? LogSettingsResponse_SettingValue.fromPartial(object.value)
+      : undefined;
+    return message;
+  },
+};
+
 export type GRPCInferenceServiceDefinition = typeof GRPCInferenceServiceDefinition;
 export const GRPCInferenceServiceDefinition = {
   name: "GRPCInferenceService",
@@ -3069,6 +7963,116 @@ export const GRPCInferenceServiceDefinition = {
       responseStream: true,
       options: {},
     },
+    /** How a version is served. */
+    modelConfig: {
+      name: "ModelConfig",
+      requestType: ModelConfigRequest as typeof ModelConfigRequest,
+      requestStream: false,
+      responseType: ModelConfigResponse as typeof ModelConfigResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Counts and durations since a version was loaded. */
+    modelStatistics: {
+      name: "ModelStatistics",
+      requestType: ModelStatisticsRequest as typeof ModelStatisticsRequest,
+      requestStream: false,
+      responseType: ModelStatisticsResponse as typeof ModelStatisticsResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** What the repository holds, and in which state. */
+    repositoryIndex: {
+      name: "RepositoryIndex",
+      requestType: RepositoryIndexRequest as typeof RepositoryIndexRequest,
+      requestStream: false,
+      responseType: RepositoryIndexResponse as typeof RepositoryIndexResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Only with explicit load control; loads what is new or changed of a model, and what could not be loaded before. */
+    repositoryModelLoad: {
+      name: "RepositoryModelLoad",
+      requestType: RepositoryModelLoadRequest as typeof RepositoryModelLoadRequest,
+      requestStream: false,
+      responseType: RepositoryModelLoadResponse as typeof RepositoryModelLoadResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Only with explicit load control; requests under way are answered first. Unloading a model that is not loaded is no error. */
+    repositoryModelUnload: {
+      name: "RepositoryModelUnload",
+      requestType: RepositoryModelUnloadRequest as typeof RepositoryModelUnloadRequest,
+      requestStream: false,
+      responseType: RepositoryModelUnloadResponse as typeof RepositoryModelUnloadResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Not served: UNIMPLEMENTED. */
+    systemSharedMemoryStatus: {
+      name: "SystemSharedMemoryStatus",
+      requestType: SystemSharedMemoryStatusRequest as typeof SystemSharedMemoryStatusRequest,
+      requestStream: false,
+      responseType: SystemSharedMemoryStatusResponse as typeof SystemSharedMemoryStatusResponse,
+      responseStream: false,
+      options: {},
+    },
+    systemSharedMemoryRegister: {
+      name: "SystemSharedMemoryRegister",
+      requestType: SystemSharedMemoryRegisterRequest as typeof SystemSharedMemoryRegisterRequest,
+      requestStream: false,
+      responseType: SystemSharedMemoryRegisterResponse as typeof SystemSharedMemoryRegisterResponse,
+      responseStream: false,
+      options: {},
+    },
+    systemSharedMemoryUnregister: {
+      name: "SystemSharedMemoryUnregister",
+      requestType: SystemSharedMemoryUnregisterRequest as typeof SystemSharedMemoryUnregisterRequest,
+      requestStream: false,
+      responseType: SystemSharedMemoryUnregisterResponse as typeof SystemSharedMemoryUnregisterResponse,
+      responseStream: false,
+      options: {},
+    },
+    cudaSharedMemoryStatus: {
+      name: "CudaSharedMemoryStatus",
+      requestType: CudaSharedMemoryStatusRequest as typeof CudaSharedMemoryStatusRequest,
+      requestStream: false,
+      responseType: CudaSharedMemoryStatusResponse as typeof CudaSharedMemoryStatusResponse,
+      responseStream: false,
+      options: {},
+    },
+    cudaSharedMemoryRegister: {
+      name: "CudaSharedMemoryRegister",
+      requestType: CudaSharedMemoryRegisterRequest as typeof CudaSharedMemoryRegisterRequest,
+      requestStream: false,
+      responseType: CudaSharedMemoryRegisterResponse as typeof CudaSharedMemoryRegisterResponse,
+      responseStream: false,
+      options: {},
+    },
+    cudaSharedMemoryUnregister: {
+      name: "CudaSharedMemoryUnregister",
+      requestType: CudaSharedMemoryUnregisterRequest as typeof CudaSharedMemoryUnregisterRequest,
+      requestStream: false,
+      responseType: CudaSharedMemoryUnregisterResponse as typeof CudaSharedMemoryUnregisterResponse,
+      responseStream: false,
+      options: {},
+    },
+    traceSetting: {
+      name: "TraceSetting",
+      requestType: TraceSettingRequest as typeof TraceSettingRequest,
+      requestStream: false,
+      responseType: TraceSettingResponse as typeof TraceSettingResponse,
+      responseStream: false,
+      options: {},
+    },
+    logSettings: {
+      name: "LogSettings",
+      requestType: LogSettingsRequest as typeof LogSettingsRequest,
+      requestStream: false,
+      responseType: LogSettingsResponse as typeof LogSettingsResponse,
+      responseStream: false,
+      options: {},
+    },
   },
 } as const;
 
@@ -3105,6 +8109,64 @@ export interface GRPCInferenceServiceImplementation<CallContextExt = {}> {
     request: AsyncIterable<ModelInferRequest>,
     context: CallContext & CallContextExt,
   ): ServerStreamingMethodResult<DeepPartial<ModelStreamInferResponse>>;
+  /** How a version is served. */
+  modelConfig(
+    request: ModelConfigRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<ModelConfigResponse>>;
+  /** Counts and durations since a version was loaded. */
+  modelStatistics(
+    request: ModelStatisticsRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<ModelStatisticsResponse>>;
+  /** What the repository holds, and in which state. */
+  repositoryIndex(
+    request: RepositoryIndexRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<RepositoryIndexResponse>>;
+  /** Only with explicit load control; loads what is new or changed of a model, and what could not be loaded before. */
+  repositoryModelLoad(
+    request: RepositoryModelLoadRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<RepositoryModelLoadResponse>>;
+  /** Only with explicit load control; requests under way are answered first. Unloading a model that is not loaded is no error. */
+  repositoryModelUnload(
+    request: RepositoryModelUnloadRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<RepositoryModelUnloadResponse>>;
+  /** Not served: UNIMPLEMENTED. */
+  systemSharedMemoryStatus(
+    request: SystemSharedMemoryStatusRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<SystemSharedMemoryStatusResponse>>;
+  systemSharedMemoryRegister(
+    request: SystemSharedMemoryRegisterRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<SystemSharedMemoryRegisterResponse>>;
+  systemSharedMemoryUnregister(
+    request: SystemSharedMemoryUnregisterRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<SystemSharedMemoryUnregisterResponse>>;
+  cudaSharedMemoryStatus(
+    request: CudaSharedMemoryStatusRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<CudaSharedMemoryStatusResponse>>;
+  cudaSharedMemoryRegister(
+    request: CudaSharedMemoryRegisterRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<CudaSharedMemoryRegisterResponse>>;
+  cudaSharedMemoryUnregister(
+    request: CudaSharedMemoryUnregisterRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<CudaSharedMemoryUnregisterResponse>>;
+  traceSetting(
+    request: TraceSettingRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<TraceSettingResponse>>;
+  logSettings(
+    request: LogSettingsRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<LogSettingsResponse>>;
 }
 
 export interface GRPCInferenceServiceClient<CallOptionsExt = {}> {
@@ -3140,6 +8202,64 @@ export interface GRPCInferenceServiceClient<CallOptionsExt = {}> {
     request: AsyncIterable<DeepPartial<ModelInferRequest>>,
     options?: CallOptions & CallOptionsExt,
   ): AsyncIterable<ModelStreamInferResponse>;
+  /** How a version is served. */
+  modelConfig(
+    request: DeepPartial<ModelConfigRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<ModelConfigResponse>;
+  /** Counts and durations since a version was loaded. */
+  modelStatistics(
+    request: DeepPartial<ModelStatisticsRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<ModelStatisticsResponse>;
+  /** What the repository holds, and in which state. */
+  repositoryIndex(
+    request: DeepPartial<RepositoryIndexRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<RepositoryIndexResponse>;
+  /** Only with explicit load control; loads what is new or changed of a model, and what could not be loaded before. */
+  repositoryModelLoad(
+    request: DeepPartial<RepositoryModelLoadRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<RepositoryModelLoadResponse>;
+  /** Only with explicit load control; requests under way are answered first. Unloading a model that is not loaded is no error. */
+  repositoryModelUnload(
+    request: DeepPartial<RepositoryModelUnloadRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<RepositoryModelUnloadResponse>;
+  /** Not served: UNIMPLEMENTED. */
+  systemSharedMemoryStatus(
+    request: DeepPartial<SystemSharedMemoryStatusRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<SystemSharedMemoryStatusResponse>;
+  systemSharedMemoryRegister(
+    request: DeepPartial<SystemSharedMemoryRegisterRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<SystemSharedMemoryRegisterResponse>;
+  systemSharedMemoryUnregister(
+    request: DeepPartial<SystemSharedMemoryUnregisterRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<SystemSharedMemoryUnregisterResponse>;
+  cudaSharedMemoryStatus(
+    request: DeepPartial<CudaSharedMemoryStatusRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<CudaSharedMemoryStatusResponse>;
+  cudaSharedMemoryRegister(
+    request: DeepPartial<CudaSharedMemoryRegisterRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<CudaSharedMemoryRegisterResponse>;
+  cudaSharedMemoryUnregister(
+    request: DeepPartial<CudaSharedMemoryUnregisterRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<CudaSharedMemoryUnregisterResponse>;
+  traceSetting(
+    request: DeepPartial<TraceSettingRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<TraceSettingResponse>;
+  logSettings(
+    request: DeepPartial<LogSettingsRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<LogSettingsResponse>;
 }
 
 function bytesFromBase64(b64: string): Uint8Array {

@@ -57,7 +57,8 @@ export function errorMapping(report: (error: unknown, path: string) => void) {
       // nice-grpc itself answers an abort by the client's own cancellation.
       if (isAbort(thrown) && context.signal.aborted) throw thrown;
       const error = toServerError(thrown);
-      if (error.code === Status.INTERNAL) report(thrown, call.method.path);
+      // A ServerError is what a handler means to answer: a protocol may call INTERNAL what is no defect.
+      if (error.code === Status.INTERNAL && thrown !== error) report(thrown, call.method.path);
       throw error;
     }
   };

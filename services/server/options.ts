@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { isolations } from '../../libs/runtime/carrier.js';
 import { invalid } from '../../libs/errors/error.js';
 import { transportShape } from '../grpc/settings.js';
+import { loadControls } from './catalog/load-control.js';
 import { schedulingSchema } from './scheduling/settings.js';
 
 const port = z.int().min(0).max(65535);
@@ -27,8 +28,14 @@ const schema = z.object({
   ...schedulingSchema,
   /** Threads that preprocess encoded images. */
   imageWorkers: atLeastOne.default(() => Math.max(1, Math.floor(availableParallelism() / 2))),
-  /** Milliseconds between two looks at the repository. */
+  /** What loads a version: nothing after the start, the repository, or a call of RepositoryModelLoad. */
+  loadControl: z.enum(loadControls).default('poll'),
+  /** With explicit load control: the models that are loaded at the start; `*` stands for all. */
+  loadModels: z.array(z.string().min(1)).default([]),
+  /** Milliseconds between two looks at the repository, where it is polled. */
   pollMs: z.int().min(10).default(1000),
+  /** Whether a version runs made-up samples before it is ready. */
+  warmUp: z.boolean().default(true),
   /** Samples of the largest request. */
   maxBatch: atLeastOne.default(64),
   /** Pixels that the encoded images of one request may have in all; each may have as many as libs/data decodes. */

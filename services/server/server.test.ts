@@ -153,8 +153,8 @@ test('a port that is taken, or a repository that is not there, is one clear erro
   await assert.rejects(start({ repository: absent }), { code: 'NOT_FOUND', message: /absent: expected a folder/ });
 });
 
-test('calls that are not served say so', async () => {
-  await refused(live.call('RepositoryIndex'), Status.UNIMPLEMENTED, /./);
+test('calls of a newer protocol are answered as not implemented', async () => {
+  await refused(live.call('ModelExplain'), Status.UNIMPLEMENTED, /./);
 });
 
 test('/metrics counts by model and version: outcomes, phases, tokens, FLOPs', async () => {

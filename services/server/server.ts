@@ -12,8 +12,10 @@ import { healthOf } from './catalog/health.js';
 import { ImagePool } from './inference/image-pool.js';
 import { Inference } from './inference/inference.js';
 import { openInference } from './open-inference/service.js';
+import { InferenceStatistics } from './open-inference/statistics.js';
 import { type ServerOptions, settingsOf } from './options.js';
 import { loadVersion } from './catalog/served-version.js';
+import { sizesToWarmUp } from './catalog/warm-up.js';
 import { WorkerMetrics } from './metrics/worker-metrics.js';
 import { ServerMetrics } from './metrics/server-metrics.js';
 import { serving } from './serving/service.js';
@@ -48,9 +50,10 @@ export async function startServer(options: ServerOptions, logger?: Logger): Prom
   });
   const images = new ImagePool(settings.imageWorkers);
   const metrics = new ServerMetrics(registry, manifestBudget);
+  const warmUpSizes = settings.warmUp ? sizesToWarmUp(settings) : [];
   const catalog = new Catalog(
     repository,
-    (entry, signal) => loadVersion(repository, runtime, entry, { ...settings, instances }, signal),
+    (entry, signal) => loadVersion(repository, runtime, entry, { ...settings, instances, warmUpSizes }, signal),
     {
       changed: (changed) => {
         metrics.changed(changed);
@@ -58,6 +61,7 @@ export async function startServer(options: ServerOptions, logger?: Logger): Prom
       },
     },
     log,
+    { control: settings.loadControl, atStart: settings.loadModels },
   );
   const maker = {
     maxBatch: settings.maxBatch,
@@ -66,12 +70,17 @@ export async function startServer(options: ServerOptions, logger?: Logger): Prom
     preprocess: images.preprocess.bind(images),
   };
 
-  const inference = new Inference(catalog, maker, [metrics], (error) => report(error, 'an observer of inferences'));
+  const statistics = new InferenceStatistics();
+  const inference = new Inference(catalog, maker, [metrics, statistics], (error) =>
+    report(error, 'an observer of inferences'),
+  );
   transport.add(
     GRPCInferenceServiceDefinition,
     openInference({
       catalog,
       inference,
+      statistics,
+      facts: { ...settings, instances, warmUpSizes },
       version: packageVersion(),
       streamWindow: settings.streamWindow,
       ready: () => transport.health.serving,

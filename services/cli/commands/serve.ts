@@ -1,10 +1,13 @@
 import { Command, Option } from 'commander';
 import { isolations } from '../../../libs/runtime/carrier.js';
+import { loadControls } from '../../server/catalog/load-control.js';
 import { startServer, type RunningServer } from '../../server/server.js';
 import type { ServerOptions } from '../../server/options.js';
 import { examples, integer, integers, number } from '../arguments.js';
 import type { Context } from '../context.js';
 import { secretsOf, withTransportOptions } from '../transport-options.js';
+
+type Options = ServerOptions & { readonly loadModel?: string[] };
 
 export function serveCommand(context: Context): Command {
   const port = integer({ min: 0, max: 65535 });
@@ -37,13 +40,26 @@ export function serveCommand(context: Context): Command {
       'refuse a request that has not begun by then (default: never)',
       number({ min: 0, inclusive: false }),
     )
+    .addOption(
+      new Option(
+        '--load-control <mode>',
+        'what loads versions: none (only what is there at the start), poll (the repository; default), explicit (calls)',
+      ).choices(loadControls),
+    )
+    .option(
+      '--load-model <name>',
+      'a model that is loaded at the start with --load-control explicit; again for more, * for all',
+      (name: string, names: string[] = []) => [...names, name],
+    )
     .option('--poll-ms <n>', 'milliseconds between two looks at the repository (default: 1000)', integer({ min: 10 }))
+    .option('--no-warm-up', 'let versions take requests without having run made-up samples first')
     .option('--max-batch <n>', 'samples of the largest request (default: 64)', some)
     .option('--max-image-pixels <n>', "pixels of one request's images in all (default: 200000000)", some)
     .option('--log-level <level>', 'trace, debug, info, warn, error or silent (default: info)')
-    .action((options: ServerOptions) =>
-      untilStopped(() => startServer({ ...options, ...secretsOf(process.env) }), context),
-    );
+    .action(({ loadModel, ...options }: Options) => {
+      const loadModels = loadModel ? { loadModels: loadModel } : {};
+      return untilStopped(() => startServer({ ...options, ...loadModels, ...secretsOf(process.env) }), context);
+    });
   return examples(command, 'serve --repository models', 'serve --repository models --port 0 --metrics-port 0');
 }
 

@@ -6,10 +6,11 @@ import type { Repository } from '../../../libs/store/repository.js';
 import type { RepositorySnapshot, VersionEntry } from '../../../libs/store/snapshot.js';
 import { createLogger } from '../../../libs/telemetry/log.js';
 import { Catalog } from './catalog.js';
+import type { LoadSettings } from './load-control.js';
 import type { ServedVersion } from './served-version.js';
 
 /** A catalog over a made-up repository of one model `m`; versions in `broken` do not load. */
-function catalogOf(broken: ReadonlySet<number> = new Set()) {
+function catalogOf(broken: ReadonlySet<number> = new Set(), settings?: LoadSettings) {
   const state = { versions: [] as number[], pinned: undefined as number | undefined, unreadable: false, generation: 0 };
   const manifests = new Map<string, Manifest>();
   const log: string[] = [];
@@ -34,7 +35,7 @@ function catalogOf(broken: ReadonlySet<number> = new Set()) {
     return Promise.resolve({ version: entry.version, retire } as unknown as ServedVersion);
   };
   const listener = { changed: () => undefined };
-  const catalog = new Catalog({ snapshot } as Repository, load, listener, createLogger('test', 'silent'));
+  const catalog = new Catalog({ snapshot } as Repository, load, listener, createLogger('test', 'silent'), settings);
   return { catalog, state, log };
 }
 
@@ -94,4 +95,91 @@ test('a repository that cannot be read takes nothing away', async () => {
   assert.equal(catalog.resolve('m', '').version, 1);
   await catalog.stop();
   assert.deepEqual(log, ['load 1', 'retire 1']);
+});
+
+const statesOf = (catalog: Catalog) =>
+  catalog
+    .list()
+    .map(({ version, state }) => `${version} ${state.kind}${state.kind === 'unavailable' ? `: ${state.reason}` : ''}`);
+
+test('explicit control: what is loaded is what somebody asked for', async () => {
+  const broken = new Set<number>();
+  const { catalog, state, log } = catalogOf(broken, { control: 'explicit', atStart: [] });
+  state.versions = [1];
+  await catalog.sync();
+  assert.deepEqual(statesOf(catalog), ['1 unavailable: it is not loaded']);
+  assert.throws(() => catalog.resolve('m', ''), { code: 'UNAVAILABLE', message: 'version 1 of m: it is not loaded' });
+
+  await catalog.loadModel('m');
+  assert.equal(catalog.resolve('m', '').version, 1);
+  // Loaded again it stays as it is: nothing of it has changed.
+  await catalog.loadModel('m');
+  assert.deepEqual(log, ['load 1']);
+
+  state.versions = [1, 2];
+  state.pinned = 1;
+  await catalog.sync();
+  assert.deepEqual(statesOf(catalog), ['1 ready', '2 unavailable: it is not loaded']);
+  assert.equal(catalog.pinned('m'), 1);
+
+  // One version fails by name and the other serves; once its cause is gone it loads.
+  broken.add(2);
+  await assert.rejects(catalog.loadModel('m'), {
+    code: 'FAILED_PRECONDITION',
+    message: 'version 2 is at UNAVAILABLE state: broken file',
+  });
+  assert.deepEqual(statesOf(catalog), ['1 ready', '2 unavailable: broken file']);
+  broken.clear();
+  await catalog.loadModel('m');
+  assert.deepEqual(statesOf(catalog), ['1 ready', '2 ready']);
+
+  // What is gone from the repository, or replaced, is served until somebody asks.
+  state.versions = [1];
+  state.generation++;
+  await catalog.sync();
+  assert.deepEqual(statesOf(catalog), ['1 ready', '2 ready']);
+  log.length = 0;
+  await catalog.loadModel('m');
+  assert.deepEqual(log, ['retire 1', 'retire 2', 'load 1']);
+
+  await catalog.unloadModel('m');
+  assert.deepEqual(statesOf(catalog), ['1 unavailable: unloaded']);
+  assert.equal(log.at(-1), 'retire 1');
+  await catalog.sync();
+  assert.deepEqual(statesOf(catalog), ['1 unavailable: unloaded']);
+  await catalog.loadModel('m');
+  assert.deepEqual(statesOf(catalog), ['1 ready']);
+
+  await assert.rejects(catalog.loadModel('absent'), { code: 'NOT_FOUND' });
+  await assert.rejects(async () => catalog.loadModel('../m'), { code: 'INVALID_ARGUMENT' });
+  await catalog.unloadModel('absent');
+  state.unreadable = true;
+  await assert.rejects(catalog.loadModel('m'), { code: 'UNAVAILABLE', message: /repository cannot be read: gone/ });
+});
+
+test('explicit control loads at the start what it is told to', async () => {
+  for (const [atStart, loaded] of [
+    [['m'], ['load 1']],
+    [['*'], ['load 1']],
+    [['other'], []],
+  ] as const) {
+    const { catalog, state, log } = catalogOf(new Set(), { control: 'explicit', atStart });
+    state.versions = [1];
+    await catalog.sync();
+    assert.deepEqual(log, loaded);
+  }
+});
+
+test('without any control the start alone loads, and promoting works', async () => {
+  const { catalog, state, log } = catalogOf(new Set(), { control: 'none', atStart: [] });
+  state.versions = [1, 2];
+  await catalog.sync();
+  state.versions = [2, 3];
+  state.pinned = 2;
+  catalog.start(1);
+  await catalog.sync();
+  assert.deepEqual(log, ['load 1', 'load 2']);
+  assert.deepEqual(statesOf(catalog), ['1 ready', '2 ready', '3 unavailable: it is not loaded']);
+  assert.equal(catalog.resolve('m', '').version, 2);
+  await catalog.stop();
 });

@@ -4,6 +4,17 @@ import { checkName, parseVersion } from '../../../libs/store/names.js';
 import type { Repository } from '../../../libs/store/repository.js';
 import type { ModelEntry, RepositorySnapshot, VersionEntry } from '../../../libs/store/snapshot.js';
 import type { Logger } from '../../../libs/telemetry/log.js';
+import {
+  everyModel,
+  type LoadControl,
+  type LoadSettings,
+  noModel,
+  NOT_LOADED,
+  type Scope,
+  scopeAtStart,
+  UNLOADED,
+} from './load-control.js';
+import { pause } from './pause.js';
 import type { ServedVersion } from './served-version.js';
 
 export type VersionState =
@@ -31,8 +42,10 @@ export interface CatalogListener {
 }
 
 /**
- * The versions that are served, kept in step with the repository. A version that cannot be loaded stays in the catalog with the
- * reason, and touches nothing else; one that is gone from the repository takes no new requests and is freed when those it has are done.
+ * The versions of the repository and those of them that are served, kept in step as far as the load control says: with `poll` at every
+ * look; otherwise what is loaded stays as it is until somebody asks, and only pins and what is new to the repository are taken up.
+ * A version that cannot be loaded stays in the catalog with the reason, and touches nothing else; one that is gone from the repository
+ * takes no new requests and is freed when those it has are done.
  */
 export class Catalog {
   readonly #models = new Map<string, CatalogModel>();
@@ -40,6 +53,7 @@ export class Catalog {
   readonly #stop = new AbortController();
   #key: string | undefined;
   #unreadable: string | undefined;
+  #begun = false;
   #loop: Promise<void> | undefined;
   #turn: Promise<void> = Promise.resolve();
 
@@ -48,24 +62,82 @@ export class Catalog {
     private readonly load: (entry: VersionEntry, signal: AbortSignal) => Promise<ServedVersion>,
     private readonly listener: CatalogListener,
     private readonly log: Logger,
+    private readonly settings: LoadSettings = { control: 'poll', atStart: [] },
   ) {}
 
-  /** Looks at the repository once and brings the catalog in step; looks that are asked for at once come one after the other. */
+  get control(): LoadControl {
+    return this.settings.control;
+  }
+
+  /**
+   * Looks at the repository once and brings the catalog in step, as far as the load control says; looks that load come one after the
+   * other, those that cannot do not wait for them.
+   */
   sync(): Promise<void> {
-    const turn = this.#turn.then(() => this.#sync());
-    this.#turn = turn.catch(() => undefined);
+    const first = !this.#begun;
+    this.#begun = true;
+    if (first) return this.#inTurn(() => this.#sync(scopeAtStart(this.settings)));
+    return this.control === 'poll' ? this.#inTurn(() => this.#sync(everyModel)) : this.#sync(noModel);
+  }
+
+  /**
+   * Loads every version of a model that is new or changed, and tries those again that could not be loaded.
+   * Throws NOT_FOUND (not in the repository), UNAVAILABLE (the repository cannot be read, or the catalog is stopped),
+   * FAILED_PRECONDITION naming the versions that cannot be loaded and why; the others are served.
+   */
+  loadModel(model: string): Promise<void> {
+    checkName(model, 'model_name');
+    return this.#inTurn(async () => {
+      await this.#sync((name) => name === model, true);
+      if (this.#unreadable !== undefined)
+        throw new HeartwoodError('UNAVAILABLE', `the repository cannot be read: ${this.#unreadable}`);
+      if (this.#stop.signal.aborted) throw new HeartwoodError('UNAVAILABLE', 'the server is stopping');
+      const failed = [...this.#model(model).versions.values()].flatMap(({ version, state }) =>
+        state.kind === 'unavailable' ? [`version ${version} is at UNAVAILABLE state: ${state.reason}`] : [],
+      );
+      if (failed.length > 0) throw new HeartwoodError('FAILED_PRECONDITION', failed.join('; '));
+    });
+  }
+
+  /** Takes a model out of service, and resolves when the requests it had are answered and it is freed. */
+  async unloadModel(model: string): Promise<void> {
+    checkName(model, 'model_name');
+    const freed = await this.#inTurn(() => {
+      const retiring: Promise<void>[] = [];
+      for (const version of this.#models.get(model)?.versions.values() ?? []) {
+        if (version.state.kind !== 'ready') continue;
+        retiring.push(this.#retire(version));
+        const state = { kind: 'unavailable', reason: UNLOADED } as const;
+        this.#models.get(model)?.versions.set(version.version, { ...version, state });
+        this.log.info({ model, version: version.version }, 'version unloaded');
+      }
+      this.listener.changed(this);
+      return Promise.resolve(retiring);
+    });
+    await Promise.all(freed);
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.#turn.then(work);
+    this.#turn = turn.then(
+      () => undefined,
+      () => undefined,
+    );
     return turn;
   }
 
-  async #sync(): Promise<void> {
+  /** @param retry also what was not or could not be loaded before */
+  async #sync(scope: Scope, retry = false): Promise<void> {
     const snapshot = await this.#look();
-    if (snapshot === undefined || snapshot.key === this.#key) return;
-    this.#key = snapshot.key;
-    for (const { model, version, error } of snapshot.problems) {
-      this.log.warn({ model, version, reason: error.message }, 'the repository has something that cannot be read');
+    if (snapshot === undefined || (snapshot.key === this.#key && !retry)) return;
+    if (snapshot.key !== this.#key) {
+      for (const { model, version, error } of snapshot.problems) {
+        this.log.warn({ model, version, reason: error.message }, 'the repository has something that cannot be read');
+      }
     }
-    this.#drop(snapshot);
-    const added = this.#enter(snapshot);
+    this.#key = snapshot.key;
+    this.#drop(snapshot, scope, retry);
+    const added = this.#enter(snapshot, scope);
     this.listener.changed(this);
     // One after the other: loading is the worker's work, and what is loaded first serves first.
     for (const entry of added) {
@@ -75,10 +147,11 @@ export class Catalog {
     }
   }
 
-  /** Keeps in step from now on, a look every `pollMs`. */
+  /** Keeps in step from now on, a look every `pollMs`; does nothing where the load control is not to poll. */
   start(pollMs: number): void {
+    if (this.control !== 'poll') return;
     this.#loop ??= (async () => {
-      while (await this.#pause(pollMs)) await this.sync();
+      while (await pause(pollMs, this.#stop.signal)) await this.sync();
     })();
   }
 
@@ -86,7 +159,8 @@ export class Catalog {
   async stop(): Promise<void> {
     this.#stop.abort();
     await this.#loop;
-    for (const { versions } of this.#models.values()) for (const version of versions.values()) this.#retire(version);
+    for (const { versions } of this.#models.values())
+      for (const version of versions.values()) void this.#retire(version);
     this.#models.clear();
     await Promise.all(this.#retiring);
   }
@@ -151,22 +225,26 @@ export class Catalog {
     }
   }
 
-  /** Takes out what the snapshot no longer has, or has anew under the same number. */
-  #drop(snapshot: RepositorySnapshot): void {
+  /** Takes out what the snapshot no longer has, or has anew under the same number; out of scope only what is not loaded. */
+  #drop(snapshot: RepositorySnapshot, scope: Scope, retry: boolean): void {
     for (const [name, model] of this.#models) {
       const present = new Map(versionsOf(snapshot.models.get(name)));
+      const inScope = scope(name);
       for (const [number, version] of model.versions) {
-        if (present.get(number)?.manifest === version.manifest && version.manifest !== undefined) continue;
+        const unavailable = version.state.kind === 'unavailable';
+        const unchanged = version.manifest !== undefined && present.get(number)?.manifest === version.manifest;
+        const again = unavailable && inScope && retry;
+        if (unchanged ? !again : !inScope && !unavailable) continue;
         model.versions.delete(number);
-        this.#retire(version);
-        if (version.manifest) this.log.info({ model: name, version: number }, 'version removed');
+        void this.#retire(version);
+        if (version.manifest && !unchanged) this.log.info({ model: name, version: number }, 'version removed');
       }
       if (model.versions.size === 0) this.#models.delete(name);
     }
   }
 
-  /** Puts in what is new, as loading or unreadable; what there is to load. */
-  #enter(snapshot: RepositorySnapshot): VersionEntry[] {
+  /** Puts in what is new, as loading, not loaded or unreadable; what there is to load. */
+  #enter(snapshot: RepositorySnapshot, scope: Scope): VersionEntry[] {
     const added: VersionEntry[] = [];
     const modelOf = (name: string): CatalogModel => {
       const model = this.#models.get(name) ?? { versions: new Map(), pinned: undefined };
@@ -178,12 +256,14 @@ export class Catalog {
       model.pinned = entry.pinned;
       for (const version of entry.versions) {
         if (model.versions.has(version.version)) continue;
-        this.#set(version, { kind: 'loading' });
-        added.push(version);
+        if (scope(name)) {
+          this.#set(version, { kind: 'loading' });
+          added.push(version);
+        } else this.#set(version, { kind: 'unavailable', reason: NOT_LOADED });
       }
     }
     for (const { model, version, error } of snapshot.problems) {
-      if (version === undefined) continue;
+      if (version === undefined || this.#models.get(model)?.versions.has(version)) continue;
       const state = { kind: 'unavailable', reason: error.message } as const;
       modelOf(model).versions.set(version, { model, version, manifest: undefined, state });
     }
@@ -209,31 +289,14 @@ export class Catalog {
     this.#models.get(model)?.versions.set(version, { model, version, manifest, state });
   }
 
-  #retire({ model, version, state }: CatalogVersion): void {
-    if (state.kind !== 'ready') return;
+  #retire({ model, version, state }: CatalogVersion): Promise<void> {
+    if (state.kind !== 'ready') return Promise.resolve();
     const retiring = state.served.retire().then(
       () => this.log.debug({ model, version }, 'version freed'),
       (error: unknown) => this.log.error({ model, version, err: error }, 'version could not be freed'),
     );
     this.#retiring.add(retiring);
-    void retiring.finally(() => this.#retiring.delete(retiring));
-  }
-
-  /** Resolves to false when the catalog is stopped. */
-  #pause(milliseconds: number): Promise<boolean> {
-    const { signal } = this.#stop;
-    if (signal.aborted) return Promise.resolve(false);
-    return new Promise((resolve) => {
-      const wake = (): void => {
-        clearTimeout(timer);
-        resolve(false);
-      };
-      const timer = setTimeout(() => {
-        signal.removeEventListener('abort', wake);
-        resolve(true);
-      }, milliseconds);
-      signal.addEventListener('abort', wake, { once: true });
-    });
+    return retiring.finally(() => this.#retiring.delete(retiring));
   }
 }
 

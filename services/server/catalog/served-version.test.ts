@@ -10,7 +10,7 @@ import { loadVersion } from './served-version.js';
 import { budgetDraft, budgetModel, meanModel, publishGraph } from '../testing/fixture-models.js';
 import { temporaryRepository } from '../testing/temporary-repository.js';
 
-const settings = { ...z.object(schedulingSchema).parse({}), instances: 1 };
+const settings = { ...z.object(schedulingSchema).parse({}), instances: 1, warmUpSizes: [] };
 let repository: Repository;
 let remove: () => Promise<void>;
 let runtime: Runtime;

@@ -8,14 +8,10 @@ import { BatchingScheduler } from '../scheduling/batching.js';
 import type { Scheduler } from '../scheduling/scheduler.js';
 import type { SchedulingSettings } from '../scheduling/settings.js';
 import { HeartwoodError } from '../../../libs/errors/error.js';
+import { BUDGET, TOKENS_KEPT } from './tensor-names.js';
+import { warmUp, type WarmUpSettings } from './warm-up.js';
 
-/** The name of the input for preprocessed pixels, [B, C, H, W]; it may come as encoded files instead, as `image`. */
-export const PIXELS = 'pixel_values';
-export const IMAGE = 'image';
-/** Nats per sample, [B, 1]. */
-export const BUDGET = 'budget';
-/** Tokens that each stage kept, [B, stages]. */
-export const TOKENS_KEPT = 'tokens_kept';
+export { BUDGET, IMAGE, PIXELS, TOKENS_KEPT } from './tensor-names.js';
 
 /** A loaded version. Requests hold it while they are worked on; it is disposed when it is retired and the last one has ended. */
 export class ServedVersion {
@@ -76,24 +72,31 @@ export class ServedVersion {
 }
 
 /**
- * Loads a version after checking its digests: the runtime never sees a file that is not what was published.
+ * Loads a version after checking its digests: the runtime never sees a file that is not what was published. Then runs it once with
+ * each of the batch sizes of the warm-up.
  * Throws FAILED_PRECONDITION naming the file that differs, INVALID_ARGUMENT when the runtime cannot load the model or it does not
- * fit its manifest.
+ * fit its manifest, and what a run of the warm-up throws.
  */
 export async function loadVersion(
   repository: Repository,
   runtime: Runtime,
   entry: VersionEntry,
-  settings: SchedulingSettings & { readonly instances: number },
+  settings: SchedulingSettings & WarmUpSettings,
   signal?: AbortSignal,
 ): Promise<ServedVersion> {
   const manifest = await repository.verify(entry.manifest.model, entry.version, signal);
   const session = await runtime.load(join(entry.directory, 'model.onnx'), { instances: settings.instances });
   const served = new ServedVersion(manifest, new BatchingScheduler(session, settings), session);
-  const mismatch = manifestMismatch(served);
-  if (mismatch === undefined) return served;
-  await session.dispose();
-  throw new HeartwoodError('INVALID_ARGUMENT', `${join(entry.directory, 'heartwood.json')}: ${mismatch}`);
+  try {
+    const mismatch = manifestMismatch(served);
+    if (mismatch !== undefined)
+      throw new HeartwoodError('INVALID_ARGUMENT', `${join(entry.directory, 'heartwood.json')}: ${mismatch}`);
+    await warmUp(session, manifest, settings, signal);
+    return served;
+  } catch (thrown) {
+    await session.dispose();
+    throw thrown;
+  }
 }
 
 /** What the manifest promises and the graph does not hold, if anything. */

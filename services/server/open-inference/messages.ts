@@ -4,6 +4,9 @@ import type { ModelInferRequest, ModelInferResponse } from '../../../proto/gen/o
 import { budgetParameter } from '../inference/budget.js';
 import type { CallContents, InferenceAnswer, InferenceCall } from '../inference/call.js';
 import type { WireTensor } from '../inference/wire-tensor.js';
+import { LOGITS } from '../catalog/tensor-names.js';
+import { classify } from './classification.js';
+import { classifications, refuseSharedMemory, schedulingParameters } from './parameters.js';
 import { decodeInput, encodeOutput } from './tensor-codec.js';
 
 /** A request as the call that it stands for. */
@@ -12,10 +15,13 @@ export function callOf(request: ModelInferRequest): InferenceCall {
 }
 
 function contentsOf(request: ModelInferRequest): CallContents {
+  refuseSharedMemory(request);
+  classifications(request);
   return {
     inputs: decodeInputs(request),
     outputs: request.outputs.map(({ name }) => name),
     budget: budgetParameter(request.parameters),
+    ...schedulingParameters(request.parameters),
   };
 }
 
@@ -37,13 +43,18 @@ function decodeInputs({ inputs, rawInputContents }: ModelInferRequest): Map<stri
   return tensors;
 }
 
-/** The answer as the protocol says it, contents raw. */
-export function responseOf({ id }: ModelInferRequest, { served, outputs }: InferenceAnswer): ModelInferResponse {
-  const encoded = outputs.map(({ name, value }) => encodeOutput(name, value));
+/** The answer as the protocol says it, contents raw; of an output with `classification` the greatest, with the model's labels. */
+export function responseOf(request: ModelInferRequest, { served, outputs }: InferenceAnswer): ModelInferResponse {
+  const counts = classifications(request);
+  const encoded = outputs.map(({ name, value }) => {
+    const count = counts.get(name);
+    if (count === undefined) return encodeOutput(name, value);
+    return encodeOutput(name, classify(name, value, count, name === LOGITS ? served.manifest.labels : []));
+  });
   return {
     modelName: served.model,
     modelVersion: String(served.version),
-    id,
+    id: request.id,
     parameters: {},
     outputs: encoded.map(({ tensor }) => ({ ...tensor, parameters: {}, contents: undefined })),
     rawOutputContents: encoded.map(({ raw }) => raw),

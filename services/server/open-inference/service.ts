@@ -3,22 +3,34 @@ import { checkName } from '../../../libs/store/names.js';
 import type { TensorInfo } from '../../../libs/runtime/tensor.js';
 import type {
   GRPCInferenceServiceImplementation,
+  InferParameter,
+  ModelConfigRequest,
   ModelInferRequest,
   ModelMetadataRequest,
   ModelReadyRequest,
+  ModelStatisticsRequest,
   ModelStreamInferResponse,
+  RepositoryIndexRequest,
+  RepositoryModelLoadRequest,
+  RepositoryModelUnloadRequest,
 } from '../../../proto/gen/open_inference_grpc.js';
 import { toServerError } from '../../grpc/errors.js';
 import type { Catalog } from '../catalog/catalog.js';
 import type { Inference } from '../inference/inference.js';
 import { callOf, responseOf } from './messages.js';
 import { answerInOrder } from './ordered-stream.js';
-import { IMAGE, PIXELS } from '../catalog/served-version.js';
+import { IMAGE, PIXELS, type ServedVersion } from '../catalog/served-version.js';
+import { modelConfig, type ServingFacts } from './model-config.js';
+import { notServed } from './not-served.js';
+import { loadModel, repositoryIndex, unloadModel } from './repository-calls.js';
+import type { InferenceStatistics } from './statistics.js';
 import { datatypeOf } from './tensor-codec.js';
 
 export interface OpenInferenceParts {
   readonly catalog: Catalog;
   readonly inference: Inference;
+  readonly statistics: InferenceStatistics;
+  readonly facts: ServingFacts;
   readonly version: string;
   readonly streamWindow: number;
   /** Whether requests are taken now. */
@@ -29,6 +41,19 @@ export interface OpenInferenceParts {
   report(error: unknown, method: string): void;
 }
 
+/** Triton's names of the extensions that work here. */
+const extensions = [
+  'classification',
+  'model_configuration',
+  'model_repository',
+  'schedule_policy',
+  'statistics',
+  'parameters',
+] as const;
+
+/** Of every answer in a stream: a request has one. */
+const finalResponse: Record<string, InferParameter> = { triton_final_response: { boolParam: true } };
+
 /** The calls of the Open Inference Protocol. */
 export function openInference(parts: OpenInferenceParts): GRPCInferenceServiceImplementation {
   const { catalog, inference } = parts;
@@ -36,8 +61,18 @@ export function openInference(parts: OpenInferenceParts): GRPCInferenceServiceIm
     serverLive: () => Promise.resolve({ live: true }),
     serverReady: () => Promise.resolve({ ready: parts.ready() }),
     modelReady: (request: ModelReadyRequest) => Promise.resolve().then(() => ({ ready: isReady(catalog, request) })),
-    serverMetadata: () => Promise.resolve({ name: 'heartwood', version: parts.version, extensions: [] }),
+    serverMetadata: () => Promise.resolve({ name: 'heartwood', version: parts.version, extensions: [...extensions] }),
     modelMetadata: (request: ModelMetadataRequest) => Promise.resolve().then(() => metadata(catalog, request)),
+    modelConfig: ({ name, version }: ModelConfigRequest) =>
+      Promise.resolve().then(() => ({ config: modelConfig(catalog.resolve(name, version), parts.facts) })),
+    modelStatistics: (request: ModelStatisticsRequest) =>
+      Promise.resolve().then(() => ({
+        modelStats: versionsMeant(catalog, request).map((served) => parts.statistics.of(served)),
+      })),
+    repositoryIndex: (request: RepositoryIndexRequest) => repositoryIndex(catalog, request),
+    repositoryModelLoad: (request: RepositoryModelLoadRequest) => loadModel(catalog, request),
+    repositoryModelUnload: (request: RepositoryModelUnloadRequest) => unloadModel(catalog, request),
+    ...notServed,
     modelInfer: (request: ModelInferRequest, { signal }: CallContext) =>
       inference.infer(callOf(request), signal, (answer) => responseOf(request, answer)),
     modelStreamInfer: (requests: AsyncIterable<ModelInferRequest>, { signal }: CallContext) => {
@@ -45,7 +80,7 @@ export function openInference(parts: OpenInferenceParts): GRPCInferenceServiceIm
         inference
           .infer(callOf(request), signal, (answer) => responseOf(request, answer))
           .then(
-            (inferResponse) => ({ errorMessage: '', inferResponse }),
+            (inferResponse) => ({ errorMessage: '', inferResponse: { ...inferResponse, parameters: finalResponse } }),
             (thrown: unknown) => streamError(parts, request, thrown),
           );
       return answerInOrder(requests, parts.streamWindow, answer, parts.stopping);
@@ -61,7 +96,7 @@ function streamError(parts: OpenInferenceParts, request: ModelInferRequest, thro
     modelName: request.modelName,
     modelVersion: request.modelVersion,
     id: request.id,
-    parameters: {},
+    parameters: finalResponse,
     outputs: [],
     rawOutputContents: [],
   };
@@ -78,6 +113,16 @@ function isReady(catalog: Catalog, { name, version }: ModelReadyRequest): boolea
     if ((thrown as { code?: unknown }).code === 'INVALID_ARGUMENT') throw thrown;
     return false;
   }
+}
+
+/** The loaded versions that a request for statistics means. Throws as `resolve` where it names one. */
+function versionsMeant(catalog: Catalog, { name, version }: ModelStatisticsRequest): ServedVersion[] {
+  if (version !== '') return [catalog.resolve(name, version)];
+  // A model of which nothing is loaded says why.
+  if (name !== '') catalog.resolve(name, '');
+  return catalog
+    .list()
+    .flatMap(({ model, state }) => (state.kind === 'ready' && (name === '' || model === name) ? [state.served] : []));
 }
 
 function metadata(catalog: Catalog, { name, version }: ModelMetadataRequest) {

@@ -1,0 +1,99 @@
+import { HeartwoodError, messageOf } from '../../../libs/errors/error.js';
+import type { Session } from '../../../libs/runtime/runtime.js';
+import { elementCount, type TensorInfo, type TensorValue } from '../../../libs/runtime/tensor.js';
+import type { Manifest } from '../../../libs/store/manifest.js';
+import { BUDGET, PIXELS } from './tensor-names.js';
+
+export interface WarmUpSettings {
+  /** Workers that the version is loaded on. */
+  readonly instances: number;
+  readonly warmUpSizes: readonly number[];
+}
+
+/** One sample, and the largest run that is aimed at. */
+export function sizesToWarmUp({ preferredBatches, runBatch, maxBatch }: Batches): number[] {
+  const largest = preferredBatches.length > 0 ? Math.max(...preferredBatches) : runBatch;
+  return [...new Set([1, Math.min(largest, runBatch, maxBatch)])];
+}
+
+interface Batches {
+  readonly preferredBatches: readonly number[];
+  /** Samples of the largest run that requests share. */
+  readonly runBatch: number;
+  /** Samples of the largest request. */
+  readonly maxBatch: number;
+}
+
+/**
+ * Runs a session over made-up samples, once for each batch size on each of its workers: the runtime allocates and tunes at its first
+ * runs, and a model that loads but cannot run is found out before a request does.
+ * Throws the run's error with the batch size in front.
+ */
+export async function warmUp(
+  session: Session,
+  manifest: Manifest,
+  { instances, warmUpSizes }: WarmUpSettings,
+  signal?: AbortSignal,
+): Promise<void> {
+  for (const size of warmUpSizes) {
+    // Side by side, since a run goes to a worker that is free.
+    const runs = Array.from({ length: instances }, () =>
+      session.run(madeUpFeeds(session.inputs, manifest, size), { transfer: true, ...(signal ? { signal } : {}) }),
+    );
+    const failed = (await Promise.allSettled(runs)).find((run) => run.status === 'rejected');
+    if (failed === undefined) continue;
+    signal?.throwIfAborted();
+    const code = failed.reason instanceof HeartwoodError ? failed.reason.code : 'INTERNAL';
+    const message = `the warm-up with a batch of ${size} failed: ${messageOf(failed.reason)}`;
+    throw new HeartwoodError(code, message, { cause: failed.reason });
+  }
+}
+
+function madeUpFeeds(
+  inputs: readonly TensorInfo[],
+  { input, budget }: Manifest,
+  batch: number,
+): Record<string, TensorValue> {
+  const feeds: Record<string, TensorValue> = {};
+  for (const { name, type, shape } of inputs) {
+    const dims =
+      name === PIXELS
+        ? [batch, input.channels, input.height, input.width]
+        : shape.map((dim, axis) => (axis === 0 ? batch : typeof dim === 'number' ? dim : 1));
+    feeds[name] =
+      name === BUDGET
+        ? { type: 'float32', dims, data: new Float32Array(batch).fill(budget?.default ?? 0) }
+        : { type, dims, data: madeUpData(type, elementCount(dims)) };
+  }
+  return feeds;
+}
+
+/** Noise for fractions, so that what depends on the data (which tokens are merged) has something to go by; zeros for the rest. */
+function madeUpData(type: TensorInfo['type'], count: number): TensorValue['data'] {
+  switch (type) {
+    case 'float32':
+      return noise(new Float32Array(count));
+    case 'float64':
+      return noise(new Float64Array(count));
+    case 'int64':
+      return new BigInt64Array(count);
+    case 'int32':
+      return new Int32Array(count);
+    case 'int8':
+      return new Int8Array(count);
+    case 'string':
+      return Array.from({ length: count }, () => '');
+    default:
+      return new Uint8Array(count);
+  }
+}
+
+/** In [-1, 1), the same at every start (a linear congruential generator, Numerical Recipes' constants). */
+function noise<T extends Float32Array | Float64Array>(values: T): T {
+  let state = 1;
+  for (let at = 0; at < values.length; at++) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    values[at] = state / 2 ** 31 - 1;
+  }
+  return values;
+}

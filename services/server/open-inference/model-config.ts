@@ -1,0 +1,116 @@
+import type { TensorInfo } from '../../../libs/runtime/tensor.js';
+import {
+  DataType,
+  type ModelConfig,
+  type ModelDynamicBatching,
+  type ModelInput,
+  ModelInput_Format,
+  ModelInstanceGroup_Kind,
+  ModelQueuePolicy_TimeoutAction,
+  type ModelWarmup,
+} from '../../../proto/gen/open_inference_config.js';
+import type { ServedVersion } from '../catalog/served-version.js';
+import { defaultPriority } from '../scheduling/scheduler.js';
+import type { SchedulingSettings } from '../scheduling/settings.js';
+import type { WarmUpSettings } from '../catalog/warm-up.js';
+import { BUDGET, IMAGE, PIXELS } from '../catalog/tensor-names.js';
+import { lowestPriority } from './parameters.js';
+import { datatypeOf } from './tensor-codec.js';
+
+/** What the server's settings say of every version. */
+export interface ServingFacts extends SchedulingSettings, WarmUpSettings {
+  /** Samples of the largest request. */
+  readonly maxBatch: number;
+}
+
+/**
+ * How a version is served, as Triton's configuration says it. It tells of this server, where requests may be as large as `maxBatch` and
+ * dimensions are without the batch; config.pbtxt in the repository tells of the graph, whose batch is a dimension like any other.
+ */
+export function modelConfig(served: ServedVersion, facts: ServingFacts): ModelConfig {
+  const { maxBatch, instances, warmUpSizes } = facts;
+  const input = served.inputs.map(inputOf);
+  if (served.takes(PIXELS)) {
+    const image = { name: IMAGE, dataType: DataType.TYPE_STRING, dims: [1n] };
+    input.push({ ...image, format: ModelInput_Format.FORMAT_NONE, optional: true });
+  }
+  return {
+    name: served.model,
+    platform: 'onnxruntime_onnx',
+    backend: 'onnxruntime',
+    versionPolicy: { all: {} },
+    maxBatchSize: maxBatch,
+    input,
+    output: served.outputs.map((tensor) => ({
+      name: tensor.name,
+      dataType: dataTypeOf(tensor),
+      dims: withoutBatch(tensor),
+    })),
+    instanceGroup: [{ name: served.model, count: instances, kind: ModelInstanceGroup_Kind.KIND_AUTO }],
+    defaultModelFilename: 'model.onnx',
+    dynamicBatching: dynamicBatching(facts),
+    parameters: parametersOf(served),
+    modelWarmup: warmUpSizes.map((size) => warmUpOf(size, served.inputs)),
+    modelTransactionPolicy: { decoupled: false },
+  };
+}
+
+function inputOf(tensor: TensorInfo): ModelInput {
+  const format = tensor.name === PIXELS ? ModelInput_Format.FORMAT_NCHW : ModelInput_Format.FORMAT_NONE;
+  const { name } = tensor;
+  return { name, dataType: dataTypeOf(tensor), format, dims: withoutBatch(tensor), optional: name === BUDGET };
+}
+
+function dataTypeOf({ type }: TensorInfo): DataType {
+  if (type === 'string') return DataType.TYPE_STRING;
+  const name: unknown = DataType[`TYPE_${datatypeOf(type)}` as keyof typeof DataType];
+  return typeof name === 'number' ? name : DataType.TYPE_INVALID;
+}
+
+function withoutBatch({ shape }: TensorInfo): bigint[] {
+  return shape.slice(1).map((dim) => (typeof dim === 'number' ? BigInt(dim) : -1n));
+}
+
+function dynamicBatching(facts: ServingFacts): ModelDynamicBatching {
+  return {
+    preferredBatchSize: [...facts.preferredBatches],
+    maxQueueDelayMicroseconds: microseconds(facts.queueDelayMs),
+    preserveOrdering: false,
+    priorityLevels: BigInt(lowestPriority),
+    defaultPriorityLevel: BigInt(defaultPriority),
+    defaultQueuePolicy: {
+      timeoutAction: ModelQueuePolicy_TimeoutAction.REJECT,
+      defaultTimeoutMicroseconds: microseconds(facts.queueTimeoutMs ?? 0),
+      allowTimeoutOverride: true,
+      maxQueueSize: facts.queueLimit,
+    },
+  };
+}
+
+function microseconds(milliseconds: number): bigint {
+  return BigInt(Math.round(milliseconds * 1000));
+}
+
+function warmUpOf(size: number, inputs: readonly TensorInfo[]): ModelWarmup {
+  const made = inputs.map((tensor) => {
+    const fractions = tensor.type === 'float32' || tensor.type === 'float64';
+    const data = fractions && tensor.name !== BUDGET ? { randomData: true } : { zeroData: true };
+    return [tensor.name, { dataType: dataTypeOf(tensor), dims: withoutBatch(tensor), ...data }] as const;
+  });
+  return { name: `batch of ${size}`, batchSize: size, inputs: Object.fromEntries(made), count: 1 };
+}
+
+function parametersOf({ manifest }: ServedVersion): Record<string, { stringValue: string }> {
+  const { architecture, method, budget, flops } = manifest;
+  const facts: [string, string | number | undefined][] = [
+    ['architecture', architecture],
+    ['policy', method?.policy],
+    ['budget_default', budget?.default],
+    ['budget_ceiling', budget?.ceiling],
+    ['flops_dense', flops.dense],
+    ['flops_mean', flops.mean],
+  ];
+  return Object.fromEntries(
+    facts.flatMap(([name, value]) => (value === undefined ? [] : [[name, { stringValue: String(value) }]])),
+  );
+}
