@@ -12,6 +12,8 @@ import {
 import { type ConnectionOptions, openChannel } from '../grpc/channel.js';
 import { fromStatus, isAbort } from '../grpc/errors.js';
 import { toTensorValue } from './inference/wire-tensor.js';
+import type { ComparisonResult } from './comparison/result.js';
+import { compareRemotely, type RemoteComparison, type RemoteSample } from './serving/compare-client.js';
 import { decodeInput, encodeOutput, joinBytes } from './open-inference/tensor-codec.js';
 
 export interface InferenceRequest {
@@ -60,6 +62,12 @@ export interface InferenceClient {
   listVersions(model?: string): Promise<ModelVersion[]>;
   /** Pins a version; 0 takes the pin away. */
   promote(model: string, version: number): Promise<void>;
+  /** Has the server compare versions on these samples; see `compareRemotely`. */
+  compare(
+    comparison: RemoteComparison,
+    samples: AsyncIterable<RemoteSample>,
+    options: Parameters<typeof compareRemotely>[3],
+  ): Promise<ComparisonResult>;
   close(): void;
 }
 
@@ -98,6 +106,7 @@ export function connectInference(address: string, connection: ConnectionOptions 
     },
     listVersions: (model = '') => mapped(async () => (await serving.listVersions({ model })).versions),
     promote: (model, version) => mapped(async () => void (await serving.promote({ model, version: BigInt(version) }))),
+    compare: (...asked) => mapped(() => compareRemotely(serving, ...asked)),
     close: () => channel.close(),
   };
 }

@@ -42,6 +42,12 @@ const schema = z.object({
   maxImagePixels: atLeastOne.default(200_000_000),
   /** Requests of one stream that are worked on at a time. */
   streamWindow: atLeastOne.default(8),
+  /** Samples of a comparison (ServingService.Compare). */
+  compareMaxSamples: atLeastOne.default(10_000),
+  /** Bytes that the samples of all comparisons may hold. */
+  compareMaxBytes: atLeastOne.default(256 * 1024 * 1024),
+  /** Milliseconds that a client may take to send the next sample of a comparison. */
+  compareIdleMs: atLeastOne.default(60_000),
   /** Milliseconds that a stop waits for the requests under way. */
   drainMs: z.int().min(0).default(30_000),
   logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'),

@@ -1,4 +1,5 @@
 import { createRequire } from 'node:module';
+import { openEnergyMeter } from '../../libs/energy/meter.js';
 import { createRuntime } from '../../libs/runtime/runtime.js';
 import { openRepository } from '../../libs/store/repository.js';
 import { createLogger, type Logger } from '../../libs/telemetry/log.js';
@@ -18,6 +19,8 @@ import { loadVersion } from './catalog/served-version.js';
 import { sizesToWarmUp } from './catalog/warm-up.js';
 import { WorkerMetrics } from './metrics/worker-metrics.js';
 import { ServerMetrics } from './metrics/server-metrics.js';
+import { compareCall } from './serving/compare.js';
+import { Allowance } from './serving/compare-samples.js';
 import { serving } from './serving/service.js';
 
 export interface RunningServer {
@@ -88,7 +91,17 @@ export async function startServer(options: ServerOptions, logger?: Logger): Prom
       report,
     }),
   );
-  transport.add(ServingServiceDefinition, serving(catalog, repository));
+  const compare = compareCall({
+    catalog,
+    inference,
+    maker,
+    allowance: new Allowance(settings.compareMaxBytes),
+    maxSamples: settings.compareMaxSamples,
+    idleMs: settings.compareIdleMs,
+    openMeter: openEnergyMeter,
+    stopping: transport.stopping,
+  });
+  transport.add(ServingServiceDefinition, serving(catalog, repository, { compare }));
 
   let endpoint: MetricsEndpoint | undefined;
   let grpcPort: number;

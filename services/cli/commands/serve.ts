@@ -55,6 +55,9 @@ export function serveCommand(context: Context): Command {
     .option('--no-warm-up', 'let versions take requests without having run made-up samples first')
     .option('--max-batch <n>', 'samples of the largest request (default: 64)', some)
     .option('--max-image-pixels <n>', "pixels of one request's images in all (default: 200000000)", some)
+    .option('--compare-max-samples <n>', 'samples of a comparison (default: 10000)', some)
+    .option('--compare-max-bytes <n>', 'bytes that the samples of a comparison may hold (default: 256 MiB)', some)
+    .option('--compare-idle-ms <n>', 'milliseconds for the next sample of a comparison (default: 60000)', some)
     .option('--log-level <level>', 'trace, debug, info, warn, error or silent (default: info)')
     .action(({ loadModel, ...options }: Options) => {
       const loadModels = loadModel ? { loadModels: loadModel } : {};

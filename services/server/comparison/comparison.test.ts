@@ -161,7 +161,7 @@ describe('a comparison', () => {
       if (underWay.get(version) === 0) underWay = new Map();
     };
     const lanes = [1, 2].map((version) => lane(version, () => false, told(version)));
-    const meter = { name: 'a meter', joules: () => joules };
+    const meter = { name: 'a meter', joules: async () => joules };
     const { versions, meter: name } = await compareLanes(
       lanes,
       source(64),
@@ -179,6 +179,21 @@ describe('a comparison', () => {
       interval: { low: 2, high: 2 },
       thin: false,
     });
+  });
+
+  it('tells no joules where the meter fails in between', async () => {
+    let reads = 0;
+    const meter = { name: 'a meter', joules: async () => (++reads === 7 ? undefined : reads) };
+    const lanes = [1, 2].map((version) =>
+      lane(
+        version,
+        () => false,
+        () => undefined,
+      ),
+    );
+    const { versions } = await compareLanes(lanes, source(16), usual, { signal, meter });
+    assert.equal(versions.filter(({ joules }) => joules === null).length, 1);
+    assert.equal(versions[1]!.differences!.joules, undefined);
   });
 
   it('ends with the error of the request that failed, and asks no more', async () => {

@@ -40,8 +40,8 @@ export interface SampleSource<Batch extends SampleBatch> {
 /** A meter of the whole machine. */
 export interface ComparisonMeter {
   readonly name: string;
-  /** Joules since some time; never falls. */
-  joules(): number;
+  /** Joules from some time to this moment, known a little later; undefined where they cannot be read. */
+  joules(): Promise<number | undefined>;
 }
 
 export interface ComparisonSettings {

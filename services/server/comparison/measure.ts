@@ -1,4 +1,5 @@
 import { argmax, klDivergence, logSoftmax } from '../../../libs/pruning/measure/divergence.js';
+import { joulesBetween } from '../../../libs/energy/meter.js';
 import { invalid } from '../../../libs/errors/error.js';
 import type { ComparisonMeter, ComparisonSettings, Lane, LaneAnswer, SampleBatch, SampleSource } from './lane.js';
 import { requestsInRound, roundsOf } from './schedule.js';
@@ -10,7 +11,7 @@ export interface LaneMeasurements {
   /** Milliseconds of each request, and the round that it was in. */
   readonly latencies: number[];
   readonly rounds: number[];
-  /** Of each round: milliseconds from its first request to its last answer, and joules, which are 0 without a meter. */
+  /** Of each round: milliseconds from its first request to its last answer, and joules; NaN where they are not known. */
   readonly roundMs: number[];
   readonly roundJoules: number[];
   /** Samples of each round, which all versions share. */
@@ -60,19 +61,21 @@ export async function measureLanes<Batch extends SampleBatch>(
   const { batch, concurrency, seed } = settings;
   const requests = Math.floor(source.size / batch);
   const samples = requests * batch;
-  const requestMs = await warmUp(lanes, source, settings, signal, progress);
+  const run = runSignals(signal);
+  const requestMs = await warmUp(lanes, source, settings, run, progress);
   const inRound = requestsInRound({ requests, concurrency, metered: meter !== undefined, requestMs });
   const plan = roundsOf({ samples, batch, lanes: lanes.length, seed, requestsInRound: inRound });
   const measured = lanes.map(({ version, policy }) => emptyMeasurements(version, policy, samples));
+  const joules = lanes.map((): Promise<number | undefined>[] => []);
   for (const [round, { requests: parts, order }] of plan.entries()) {
     const batches = await Promise.all(parts.map((part) => source.read(part)));
     const answers: LaneAnswer[][] = [];
     for (const at of order) {
-      const [before, began] = [meter?.joules() ?? 0, performance.now()];
-      const turn = await takeTurn(lanes[at]!, batches, concurrency, signal);
+      const [before, began] = [meter?.joules(), performance.now()];
+      const turn = await takeTurn(lanes[at]!, batches, concurrency, run);
       const into = measured[at]!;
       into.roundMs.push(performance.now() - began);
-      into.roundJoules.push((meter?.joules() ?? 0) - before);
+      joules[at]!.push(joulesBetween(before, meter?.joules()));
       into.roundSamples.push(parts.length * batch);
       into.latencies.push(...turn.latencies);
       into.rounds.push(...turn.latencies.map(() => round));
@@ -85,7 +88,23 @@ export async function measureLanes<Batch extends SampleBatch>(
     const done = parts.at(-1)!.at(-1)! + 1;
     progress({ stage: 'compare', done, total: samples, unit: 'samples' });
   }
+  // A reading is known with the meter's next sample: nobody waited for it in between.
+  for (const [at, into] of measured.entries()) {
+    for (const known of await Promise.all(joules[at]!)) into.roundJoules.push(known ?? NaN);
+  }
   return { lanes: measured, samples, labelled: source.labelled, meter: meter?.name };
+}
+
+/** What ends a run: whoever wanted it, or a request of it that failed, which cancels those beside it. */
+interface RunSignals {
+  readonly outer: AbortSignal;
+  readonly failed: AbortController;
+  readonly either: AbortSignal;
+}
+
+function runSignals(outer: AbortSignal): RunSignals {
+  const failed = new AbortController();
+  return { outer, failed, either: AbortSignal.any([outer, failed.signal]) };
 }
 
 /** Answers, and latencies in milliseconds, both in the order of the batches. */
@@ -99,10 +118,8 @@ async function takeTurn<Batch extends SampleBatch>(
   lane: Lane<Batch>,
   batches: readonly Batch[],
   concurrency: number,
-  signal: AbortSignal,
+  { outer, failed, either }: RunSignals,
 ): Promise<Turn> {
-  const failed = new AbortController();
-  const either = AbortSignal.any([signal, failed.signal]);
   const answers: LaneAnswer[] = [];
   const latencies: number[] = [];
   let failure: { error: unknown } | undefined;
@@ -121,7 +138,7 @@ async function takeTurn<Batch extends SampleBatch>(
     }
   };
   await Promise.all(Array.from({ length: Math.min(concurrency, batches.length) }, caller));
-  signal.throwIfAborted();
+  outer.throwIfAborted();
   if (failure) throw failure.error;
   return { answers, latencies };
 }
@@ -131,7 +148,7 @@ async function warmUp<Batch extends SampleBatch>(
   lanes: readonly Lane<Batch>[],
   source: SampleSource<Batch>,
   { batch, concurrency, warmup }: ComparisonSettings,
-  signal: AbortSignal,
+  run: RunSignals,
   progress: (step: ComparisonStep) => void,
 ): Promise<number> {
   const requests = Math.floor(source.size / batch);
@@ -142,7 +159,7 @@ async function warmUp<Batch extends SampleBatch>(
     );
     const batches = await Promise.all(parts.map((part) => source.read(part)));
     for (const [at, lane] of lanes.entries()) {
-      const { latencies } = await takeTurn(lane, batches, concurrency, signal);
+      const { latencies } = await takeTurn(lane, batches, concurrency, run);
       fastest[at] = Math.min(fastest[at]!, ...latencies);
     }
     progress({ stage: 'warm-up', done: from + parts.length, total: warmup, unit: 'requests' });

@@ -79,7 +79,7 @@ function versionOf(lane: LaneMeasurements, { samples, labelled, meter }: Measure
       distribution: Array.from({ length: 101 }, (_, percent) => quantileOfSorted(sorted, percent / 100)),
     },
     throughput: (1000 * sum(lane.roundSamples)) / sum(lane.roundMs),
-    joules: meter === undefined ? null : sum(lane.roundJoules) / sum(lane.roundSamples),
+    joules: joulesOf(lane, meter),
     flops: mean(lane.flops),
     tokensKept: lane.tokensKept.map((tokens) => tokens / samples),
     accuracy: labelled ? mean(lane.correct) : null,
@@ -88,6 +88,12 @@ function versionOf(lane: LaneMeasurements, { samples, labelled, meter }: Measure
     kl: mean(lane.kl),
     differences: null,
   };
+}
+
+/** Per sample; null where a turn's are not known, since the rest would be of other samples. */
+function joulesOf({ roundJoules, roundSamples }: LaneMeasurements, meter: string | undefined): number | null {
+  const joules = sum(roundJoules) / sum(roundSamples);
+  return meter === undefined || !Number.isFinite(joules) ? null : joules;
 }
 
 interface Options {

@@ -17,9 +17,14 @@ const states = {
   unavailable: VersionState.VERSION_STATE_UNAVAILABLE,
 } as const;
 
-/** The calls of heartwood.serving.v1. */
-export function serving(catalog: Catalog, repository: Repository): ServingServiceImplementation {
+/** The calls of heartwood.serving.v1; those that run models have a file each. */
+export function serving(
+  catalog: Catalog,
+  repository: Repository,
+  calls: Pick<ServingServiceImplementation, 'compare'>,
+): ServingServiceImplementation {
   return {
+    ...calls,
     async listVersions({ model }: ListVersionsRequest) {
       if (model !== '') catalog.default(model);
       const versions = catalog.list().filter((version) => model === '' || version.model === model);

@@ -57,6 +57,54 @@ export function versionStateToJSON(object: VersionState): string {
   }
 }
 
+export enum DifferenceKind {
+  DIFFERENCE_KIND_UNSPECIFIED = 0,
+  /** DIFFERENCE_KIND_RATIO - This version over the first one. */
+  DIFFERENCE_KIND_RATIO = 1,
+  /** DIFFERENCE_KIND_DIFFERENCE - This version less the first one. */
+  DIFFERENCE_KIND_DIFFERENCE = 2,
+  /** DIFFERENCE_KIND_AGAINST - The measure itself, which is one of this version against the first. */
+  DIFFERENCE_KIND_AGAINST = 3,
+  UNRECOGNIZED = -1,
+}
+
+export function differenceKindFromJSON(object: any): DifferenceKind {
+  switch (object) {
+    case 0:
+    case "DIFFERENCE_KIND_UNSPECIFIED":
+      return DifferenceKind.DIFFERENCE_KIND_UNSPECIFIED;
+    case 1:
+    case "DIFFERENCE_KIND_RATIO":
+      return DifferenceKind.DIFFERENCE_KIND_RATIO;
+    case 2:
+    case "DIFFERENCE_KIND_DIFFERENCE":
+      return DifferenceKind.DIFFERENCE_KIND_DIFFERENCE;
+    case 3:
+    case "DIFFERENCE_KIND_AGAINST":
+      return DifferenceKind.DIFFERENCE_KIND_AGAINST;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return DifferenceKind.UNRECOGNIZED;
+  }
+}
+
+export function differenceKindToJSON(object: DifferenceKind): string {
+  switch (object) {
+    case DifferenceKind.DIFFERENCE_KIND_UNSPECIFIED:
+      return "DIFFERENCE_KIND_UNSPECIFIED";
+    case DifferenceKind.DIFFERENCE_KIND_RATIO:
+      return "DIFFERENCE_KIND_RATIO";
+    case DifferenceKind.DIFFERENCE_KIND_DIFFERENCE:
+      return "DIFFERENCE_KIND_DIFFERENCE";
+    case DifferenceKind.DIFFERENCE_KIND_AGAINST:
+      return "DIFFERENCE_KIND_AGAINST";
+    case DifferenceKind.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
 export interface ListVersionsRequest {
   /** Empty: all models. */
   model: string;
@@ -102,6 +150,139 @@ export interface PromoteRequest {
 }
 
 export interface PromoteResponse {
+}
+
+export interface CompareRequest {
+  /** In the first message, and only there. */
+  settings?: CompareSettings | undefined;
+  sample?: CompareSample | undefined;
+}
+
+export interface CompareSettings {
+  model: string;
+  /** The first one is what the others are set against. Empty: every version that is ready. */
+  versions: bigint[];
+  /** Samples of a request. Default 1. */
+  batch?:
+    | number
+    | undefined;
+  /** Requests under way at a time. Default 1. */
+  concurrency?:
+    | number
+    | undefined;
+  /** Requests to each version that are not counted. Default 3. */
+  warmup?:
+    | number
+    | undefined;
+  /** Nats per sample. Absent: what a request without one gets. */
+  budget?:
+    | number
+    | undefined;
+  /** Of the order of the versions, and of the resampling. Default 0. */
+  seed?:
+    | bigint
+    | undefined;
+  /** Of the intervals, between 0.5 and 1. Default 0.95. */
+  confidence?: number | undefined;
+}
+
+export interface CompareSample {
+  /** An encoded file: JPEG, PNG or WebP. */
+  image?:
+    | Buffer
+    | undefined;
+  /** Preprocessed pixels [C, H, W], float32, little-endian. */
+  pixels?:
+    | Buffer
+    | undefined;
+  /** The class; of all samples or of none. */
+  label?:
+    | number
+    | undefined;
+  /** What an error calls the sample besides its number. */
+  name: string;
+}
+
+export interface CompareResponse {
+  progress?: CompareProgress | undefined;
+  result?: CompareResult | undefined;
+}
+
+export interface CompareProgress {
+  /** "warm-up", then "compare". */
+  stage: string;
+  done: bigint;
+  total: bigint;
+  /** "requests", "samples". */
+  unit: string;
+}
+
+export interface CompareResult {
+  versions: ComparedVersion[];
+  /** Of each version. */
+  samples: bigint;
+  requests: bigint;
+  /** Turns that every version had. */
+  rounds: bigint;
+  batch: number;
+  concurrency: number;
+  warmup: number;
+  seed: bigint;
+  confidence: number;
+  /** What was read for the joules; absent without a meter. */
+  meter?: string | undefined;
+}
+
+export interface ComparedVersion {
+  version: bigint;
+  /** "unpruned", or how it was pruned. */
+  policy: string;
+  /** Mean nats per sample that it ran at; absent where it has no budget. */
+  budget?:
+    | number
+    | undefined;
+  /** Milliseconds of a request, from its hand-over to its answer. */
+  latencyP50: number;
+  latencyP95: number;
+  latencyP99: number;
+  latencyMean: number;
+  /** The quantiles 0, 0.01 ... 1. */
+  latencyDistribution: number[];
+  /** Samples a second. */
+  throughput: number;
+  /** Of the whole machine, a sample; absent without a meter. */
+  joules?:
+    | number
+    | undefined;
+  /** Executed for a sample. */
+  flops: number;
+  /** Mean tokens after each stage. */
+  tokensKept: number[];
+  /** Absent without labels, as is the mean cross-entropy, in nats. */
+  accuracy?: number | undefined;
+  crossEntropy?:
+    | number
+    | undefined;
+  /** Share of the samples on which it answers as the first version does. */
+  agreement: number;
+  /** Mean KL(first version || this one), nats per sample. */
+  kl: number;
+  /** Against the first version; none for that one itself. */
+  differences: CompareDifference[];
+}
+
+export interface CompareDifference {
+  /** latencyP50, latencyP95, latencyP99, throughput, joules, flops, accuracy, crossEntropy, agreement, kl. */
+  measure: string;
+  kind: DifferenceKind;
+  value: number;
+  /** The confidence interval; both absent where there is too little to take one from. */
+  low?: number | undefined;
+  high?:
+    | number
+    | undefined;
+  /** Whether a quantile rests on so few requests that its interval is more a hint than a guarantee. */
+  thin: boolean;
 }
 
 function createBaseListVersionsRequest(): ListVersionsRequest {
@@ -763,6 +944,1425 @@ export const PromoteResponse: MessageFns<PromoteResponse> = {
   },
 };
 
+function createBaseCompareRequest(): CompareRequest {
+  return { settings: undefined, sample: undefined };
+}
+
+export const CompareRequest: MessageFns<CompareRequest> = {
+  encode(message: CompareRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.settings !== undefined) {
+      CompareSettings.encode(message.settings, writer.uint32(10).fork()).join();
+    }
+    if (message.sample !== undefined) {
+      CompareSample.encode(message.sample, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CompareRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCompareRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.settings = CompareSettings.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.sample = CompareSample.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CompareRequest {
+    return {
+      settings: isSet(object.settings) ? CompareSettings.fromJSON(object.settings) : undefined,
+      sample: isSet(object.sample) ? CompareSample.fromJSON(object.sample) : undefined,
+    };
+  },
+
+  toJSON(message: CompareRequest): unknown {
+    const obj: any = {};
+    if (message.settings !== undefined) {
+      obj.settings = CompareSettings.toJSON(message.settings);
+    }
+    if (message.sample !== undefined) {
+      obj.sample = CompareSample.toJSON(message.sample);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CompareRequest>): CompareRequest {
+    return CompareRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CompareRequest>): CompareRequest {
+    const message = createBaseCompareRequest();
+    message.settings = (object.settings !== undefined && object.settings !== null)
+      ? CompareSettings.fromPartial(object.settings)
+      : undefined;
+    message.sample = (object.sample !== undefined && object.sample !== null)
+      ? CompareSample.fromPartial(object.sample)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseCompareSettings(): CompareSettings {
+  return {
+    model: "",
+    versions: [],
+    batch: undefined,
+    concurrency: undefined,
+    warmup: undefined,
+    budget: undefined,
+    seed: undefined,
+    confidence: undefined,
+  };
+}
+
+export const CompareSettings: MessageFns<CompareSettings> = {
+  encode(message: CompareSettings, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.model !== "") {
+      writer.uint32(10).string(message.model);
+    }
+    if (message.versions.length !== 0) {
+      writer.uint32(18).fork();
+      for (const v of message.versions) {
+        if (BigInt.asIntN(64, v) !== v) {
+          throw new globalThis.Error("a value provided in array field versions of type int64 is too large");
+        }
+        writer.int64(v);
+      }
+      writer.join();
+    }
+    if (message.batch !== undefined) {
+      writer.uint32(24).int32(message.batch);
+    }
+    if (message.concurrency !== undefined) {
+      writer.uint32(32).int32(message.concurrency);
+    }
+    if (message.warmup !== undefined) {
+      writer.uint32(40).int32(message.warmup);
+    }
+    if (message.budget !== undefined) {
+      writer.uint32(49).double(message.budget);
+    }
+    if (message.seed !== undefined) {
+      if (BigInt.asIntN(64, message.seed) !== message.seed) {
+        throw new globalThis.Error("value provided for field message.seed of type int64 too large");
+      }
+      writer.uint32(56).int64(message.seed);
+    }
+    if (message.confidence !== undefined) {
+      writer.uint32(65).double(message.confidence);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CompareSettings {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCompareSettings();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.model = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag === 16) {
+              message.versions.push(reader.int64() as bigint);
+
+              continue;
+            }
+
+            if (tag === 18) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.versions.push(reader.int64() as bigint);
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.batch = reader.int32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.concurrency = reader.int32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.warmup = reader.int32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 49) {
+              break;
+            }
+
+            message.budget = reader.double();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.seed = reader.int64() as bigint;
+            continue;
+          }
+          case 8: {
+            if (tag !== 65) {
+              break;
+            }
+
+            message.confidence = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CompareSettings {
+    return {
+      model: isSet(object.model) ? globalThis.String(object.model) : "",
+      versions: globalThis.Array.isArray(object?.versions) ? object.versions.map((e: any) => BigInt(e)) : [],
+      batch: isSet(object.batch) ? globalThis.Number(object.batch) : undefined,
+      concurrency: isSet(object.concurrency) ? globalThis.Number(object.concurrency) : undefined,
+      warmup: isSet(object.warmup) ? globalThis.Number(object.warmup) : undefined,
+      budget: isSet(object.budget) ? globalThis.Number(object.budget) : undefined,
+      seed: isSet(object.seed) ? BigInt(object.seed) : undefined,
+      confidence: isSet(object.confidence) ? globalThis.Number(object.confidence) : undefined,
+    };
+  },
+
+  toJSON(message: CompareSettings): unknown {
+    const obj: any = {};
+    if (message.model !== "") {
+      obj.model = message.model;
+    }
+    if (message.versions?.length) {
+      obj.versions = message.versions.map((e) => e.toString());
+    }
+    if (message.batch !== undefined) {
+      obj.batch = Math.round(message.batch);
+    }
+    if (message.concurrency !== undefined) {
+      obj.concurrency = Math.round(message.concurrency);
+    }
+    if (message.warmup !== undefined) {
+      obj.warmup = Math.round(message.warmup);
+    }
+    if (message.budget !== undefined) {
+      obj.budget = floatToJson(message.budget);
+    }
+    if (message.seed !== undefined) {
+      obj.seed = message.seed.toString();
+    }
+    if (message.confidence !== undefined) {
+      obj.confidence = floatToJson(message.confidence);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CompareSettings>): CompareSettings {
+    return CompareSettings.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CompareSettings>): CompareSettings {
+    const message = createBaseCompareSettings();
+    message.model = object.model ?? "";
+    message.versions = object.versions?.map((e) => BigInt(e)) || [];
+    message.batch = object.batch ?? undefined;
+    message.concurrency = object.concurrency ?? undefined;
+    message.warmup = object.warmup ?? undefined;
+    message.budget = object.budget ?? undefined;
+    message.seed = (object.seed !== undefined && object.seed !== null) ? BigInt(object.seed) : undefined;
+    message.confidence = object.confidence ?? undefined;
+    return message;
+  },
+};
+
+function createBaseCompareSample(): CompareSample {
+  return { image: undefined, pixels: undefined, label: undefined, name: "" };
+}
+
+export const CompareSample: MessageFns<CompareSample> = {
+  encode(message: CompareSample, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.image !== undefined) {
+      writer.uint32(10).bytes(message.image);
+    }
+    if (message.pixels !== undefined) {
+      writer.uint32(18).bytes(message.pixels);
+    }
+    if (message.label !== undefined) {
+      writer.uint32(24).int32(message.label);
+    }
+    if (message.name !== "") {
+      writer.uint32(34).string(message.name);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CompareSample {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCompareSample();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.image = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.pixels = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.label = reader.int32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CompareSample {
+    return {
+      image: isSet(object.image) ? Buffer.from(bytesFromBase64(object.image)) : undefined,
+      pixels: isSet(object.pixels) ? Buffer.from(bytesFromBase64(object.pixels)) : undefined,
+      label: isSet(object.label) ? globalThis.Number(object.label) : undefined,
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+    };
+  },
+
+  toJSON(message: CompareSample): unknown {
+    const obj: any = {};
+    if (message.image !== undefined) {
+      obj.image = base64FromBytes(message.image);
+    }
+    if (message.pixels !== undefined) {
+      obj.pixels = base64FromBytes(message.pixels);
+    }
+    if (message.label !== undefined) {
+      obj.label = Math.round(message.label);
+    }
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CompareSample>): CompareSample {
+    return CompareSample.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CompareSample>): CompareSample {
+    const message = createBaseCompareSample();
+    message.image = object.image ?? undefined;
+    message.pixels = object.pixels ?? undefined;
+    message.label = object.label ?? undefined;
+    message.name = object.name ?? "";
+    return message;
+  },
+};
+
+function createBaseCompareResponse(): CompareResponse {
+  return { progress: undefined, result: undefined };
+}
+
+export const CompareResponse: MessageFns<CompareResponse> = {
+  encode(message: CompareResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.progress !== undefined) {
+      CompareProgress.encode(message.progress, writer.uint32(10).fork()).join();
+    }
+    if (message.result !== undefined) {
+      CompareResult.encode(message.result, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CompareResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCompareResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.progress = CompareProgress.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.result = CompareResult.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CompareResponse {
+    return {
+      progress: isSet(object.progress) ? CompareProgress.fromJSON(object.progress) : undefined,
+      result: isSet(object.result) ? CompareResult.fromJSON(object.result) : undefined,
+    };
+  },
+
+  toJSON(message: CompareResponse): unknown {
+    const obj: any = {};
+    if (message.progress !== undefined) {
+      obj.progress = CompareProgress.toJSON(message.progress);
+    }
+    if (message.result !== undefined) {
+      obj.result = CompareResult.toJSON(message.result);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CompareResponse>): CompareResponse {
+    return CompareResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CompareResponse>): CompareResponse {
+    const message = createBaseCompareResponse();
+    message.progress = (object.progress !== undefined && object.progress !== null)
+      ? CompareProgress.fromPartial(object.progress)
+      : undefined;
+    message.result = (object.result !== undefined && object.result !== null)
+      ? CompareResult.fromPartial(object.result)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseCompareProgress(): CompareProgress {
+  return { stage: "", done: 0n, total: 0n, unit: "" };
+}
+
+export const CompareProgress: MessageFns<CompareProgress> = {
+  encode(message: CompareProgress, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.stage !== "") {
+      writer.uint32(10).string(message.stage);
+    }
+    if (message.done !== 0n) {
+      if (BigInt.asIntN(64, message.done) !== message.done) {
+        throw new globalThis.Error("value provided for field message.done of type int64 too large");
+      }
+      writer.uint32(16).int64(message.done);
+    }
+    if (message.total !== 0n) {
+      if (BigInt.asIntN(64, message.total) !== message.total) {
+        throw new globalThis.Error("value provided for field message.total of type int64 too large");
+      }
+      writer.uint32(24).int64(message.total);
+    }
+    if (message.unit !== "") {
+      writer.uint32(34).string(message.unit);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CompareProgress {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCompareProgress();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.stage = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.done = reader.int64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.total = reader.int64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.unit = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CompareProgress {
+    return {
+      stage: isSet(object.stage) ? globalThis.String(object.stage) : "",
+      done: isSet(object.done) ? BigInt(object.done) : 0n,
+      total: isSet(object.total) ? BigInt(object.total) : 0n,
+      unit: isSet(object.unit) ? globalThis.String(object.unit) : "",
+    };
+  },
+
+  toJSON(message: CompareProgress): unknown {
+    const obj: any = {};
+    if (message.stage !== "") {
+      obj.stage = message.stage;
+    }
+    if (message.done !== 0n) {
+      obj.done = message.done.toString();
+    }
+    if (message.total !== 0n) {
+      obj.total = message.total.toString();
+    }
+    if (message.unit !== "") {
+      obj.unit = message.unit;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CompareProgress>): CompareProgress {
+    return CompareProgress.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CompareProgress>): CompareProgress {
+    const message = createBaseCompareProgress();
+    message.stage = object.stage ?? "";
+    message.done = (object.done !== undefined && object.done !== null) ? BigInt(object.done) : 0n;
+    message.total = (object.total !== undefined && object.total !== null) ? BigInt(object.total) : 0n;
+    message.unit = object.unit ?? "";
+    return message;
+  },
+};
+
+function createBaseCompareResult(): CompareResult {
+  return {
+    versions: [],
+    samples: 0n,
+    requests: 0n,
+    rounds: 0n,
+    batch: 0,
+    concurrency: 0,
+    warmup: 0,
+    seed: 0n,
+    confidence: 0,
+    meter: undefined,
+  };
+}
+
+export const CompareResult: MessageFns<CompareResult> = {
+  encode(message: CompareResult, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.versions) {
+      ComparedVersion.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.samples !== 0n) {
+      if (BigInt.asIntN(64, message.samples) !== message.samples) {
+        throw new globalThis.Error("value provided for field message.samples of type int64 too large");
+      }
+      writer.uint32(16).int64(message.samples);
+    }
+    if (message.requests !== 0n) {
+      if (BigInt.asIntN(64, message.requests) !== message.requests) {
+        throw new globalThis.Error("value provided for field message.requests of type int64 too large");
+      }
+      writer.uint32(24).int64(message.requests);
+    }
+    if (message.rounds !== 0n) {
+      if (BigInt.asIntN(64, message.rounds) !== message.rounds) {
+        throw new globalThis.Error("value provided for field message.rounds of type int64 too large");
+      }
+      writer.uint32(32).int64(message.rounds);
+    }
+    if (message.batch !== 0) {
+      writer.uint32(40).int32(message.batch);
+    }
+    if (message.concurrency !== 0) {
+      writer.uint32(48).int32(message.concurrency);
+    }
+    if (message.warmup !== 0) {
+      writer.uint32(56).int32(message.warmup);
+    }
+    if (message.seed !== 0n) {
+      if (BigInt.asIntN(64, message.seed) !== message.seed) {
+        throw new globalThis.Error("value provided for field message.seed of type int64 too large");
+      }
+      writer.uint32(64).int64(message.seed);
+    }
+    if (message.confidence !== 0) {
+      writer.uint32(73).double(message.confidence);
+    }
+    if (message.meter !== undefined) {
+      writer.uint32(82).string(message.meter);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CompareResult {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCompareResult();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.versions.push(ComparedVersion.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.samples = reader.int64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.requests = reader.int64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.rounds = reader.int64() as bigint;
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.batch = reader.int32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.concurrency = reader.int32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.warmup = reader.int32();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.seed = reader.int64() as bigint;
+            continue;
+          }
+          case 9: {
+            if (tag !== 73) {
+              break;
+            }
+
+            message.confidence = reader.double();
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.meter = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CompareResult {
+    return {
+      versions: globalThis.Array.isArray(object?.versions)
+        ? object.versions.map((e: any) => ComparedVersion.fromJSON(e))
+        : [],
+      samples: isSet(object.samples) ? BigInt(object.samples) : 0n,
+      requests: isSet(object.requests) ? BigInt(object.requests) : 0n,
+      rounds: isSet(object.rounds) ? BigInt(object.rounds) : 0n,
+      batch: isSet(object.batch) ? globalThis.Number(object.batch) : 0,
+      concurrency: isSet(object.concurrency) ? globalThis.Number(object.concurrency) : 0,
+      warmup: isSet(object.warmup) ? globalThis.Number(object.warmup) : 0,
+      seed: isSet(object.seed) ? BigInt(object.seed) : 0n,
+      confidence: isSet(object.confidence) ? globalThis.Number(object.confidence) : 0,
+      meter: isSet(object.meter) ? globalThis.String(object.meter) : undefined,
+    };
+  },
+
+  toJSON(message: CompareResult): unknown {
+    const obj: any = {};
+    if (message.versions?.length) {
+      obj.versions = message.versions.map((e) => ComparedVersion.toJSON(e));
+    }
+    if (message.samples !== 0n) {
+      obj.samples = message.samples.toString();
+    }
+    if (message.requests !== 0n) {
+      obj.requests = message.requests.toString();
+    }
+    if (message.rounds !== 0n) {
+      obj.rounds = message.rounds.toString();
+    }
+    if (message.batch !== 0) {
+      obj.batch = Math.round(message.batch);
+    }
+    if (message.concurrency !== 0) {
+      obj.concurrency = Math.round(message.concurrency);
+    }
+    if (message.warmup !== 0) {
+      obj.warmup = Math.round(message.warmup);
+    }
+    if (message.seed !== 0n) {
+      obj.seed = message.seed.toString();
+    }
+    if (message.confidence !== 0) {
+      obj.confidence = floatToJson(message.confidence);
+    }
+    if (message.meter !== undefined) {
+      obj.meter = message.meter;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CompareResult>): CompareResult {
+    return CompareResult.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CompareResult>): CompareResult {
+    const message = createBaseCompareResult();
+    message.versions = object.versions?.map((e) => ComparedVersion.fromPartial(e)) || [];
+    message.samples = (object.samples !== undefined && object.samples !== null) ? BigInt(object.samples) : 0n;
+    message.requests = (object.requests !== undefined && object.requests !== null) ? BigInt(object.requests) : 0n;
+    message.rounds = (object.rounds !== undefined && object.rounds !== null) ? BigInt(object.rounds) : 0n;
+    message.batch = object.batch ?? 0;
+    message.concurrency = object.concurrency ?? 0;
+    message.warmup = object.warmup ?? 0;
+    message.seed = (object.seed !== undefined && object.seed !== null) ? BigInt(object.seed) : 0n;
+    message.confidence = object.confidence ?? 0;
+    message.meter = object.meter ?? undefined;
+    return message;
+  },
+};
+
+function createBaseComparedVersion(): ComparedVersion {
+  return {
+    version: 0n,
+    policy: "",
+    budget: undefined,
+    latencyP50: 0,
+    latencyP95: 0,
+    latencyP99: 0,
+    latencyMean: 0,
+    latencyDistribution: [],
+    throughput: 0,
+    joules: undefined,
+    flops: 0,
+    tokensKept: [],
+    accuracy: undefined,
+    crossEntropy: undefined,
+    agreement: 0,
+    kl: 0,
+    differences: [],
+  };
+}
+
+export const ComparedVersion: MessageFns<ComparedVersion> = {
+  encode(message: ComparedVersion, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.version !== 0n) {
+      if (BigInt.asIntN(64, message.version) !== message.version) {
+        throw new globalThis.Error("value provided for field message.version of type int64 too large");
+      }
+      writer.uint32(8).int64(message.version);
+    }
+    if (message.policy !== "") {
+      writer.uint32(18).string(message.policy);
+    }
+    if (message.budget !== undefined) {
+      writer.uint32(25).double(message.budget);
+    }
+    if (message.latencyP50 !== 0) {
+      writer.uint32(33).double(message.latencyP50);
+    }
+    if (message.latencyP95 !== 0) {
+      writer.uint32(41).double(message.latencyP95);
+    }
+    if (message.latencyP99 !== 0) {
+      writer.uint32(49).double(message.latencyP99);
+    }
+    if (message.latencyMean !== 0) {
+      writer.uint32(57).double(message.latencyMean);
+    }
+    if (message.latencyDistribution.length !== 0) {
+      writer.uint32(66).fork();
+      for (const v of message.latencyDistribution) {
+        writer.double(v);
+      }
+      writer.join();
+    }
+    if (message.throughput !== 0) {
+      writer.uint32(73).double(message.throughput);
+    }
+    if (message.joules !== undefined) {
+      writer.uint32(81).double(message.joules);
+    }
+    if (message.flops !== 0) {
+      writer.uint32(89).double(message.flops);
+    }
+    if (message.tokensKept.length !== 0) {
+      writer.uint32(98).fork();
+      for (const v of message.tokensKept) {
+        writer.double(v);
+      }
+      writer.join();
+    }
+    if (message.accuracy !== undefined) {
+      writer.uint32(105).double(message.accuracy);
+    }
+    if (message.crossEntropy !== undefined) {
+      writer.uint32(113).double(message.crossEntropy);
+    }
+    if (message.agreement !== 0) {
+      writer.uint32(121).double(message.agreement);
+    }
+    if (message.kl !== 0) {
+      writer.uint32(129).double(message.kl);
+    }
+    for (const v of message.differences) {
+      CompareDifference.encode(v!, writer.uint32(138).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ComparedVersion {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseComparedVersion();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.version = reader.int64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.policy = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 25) {
+              break;
+            }
+
+            message.budget = reader.double();
+            continue;
+          }
+          case 4: {
+            if (tag !== 33) {
+              break;
+            }
+
+            message.latencyP50 = reader.double();
+            continue;
+          }
+          case 5: {
+            if (tag !== 41) {
+              break;
+            }
+
+            message.latencyP95 = reader.double();
+            continue;
+          }
+          case 6: {
+            if (tag !== 49) {
+              break;
+            }
+
+            message.latencyP99 = reader.double();
+            continue;
+          }
+          case 7: {
+            if (tag !== 57) {
+              break;
+            }
+
+            message.latencyMean = reader.double();
+            continue;
+          }
+          case 8: {
+            if (tag === 65) {
+              message.latencyDistribution.push(reader.double());
+
+              continue;
+            }
+
+            if (tag === 66) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.latencyDistribution.push(reader.double());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 9: {
+            if (tag !== 73) {
+              break;
+            }
+
+            message.throughput = reader.double();
+            continue;
+          }
+          case 10: {
+            if (tag !== 81) {
+              break;
+            }
+
+            message.joules = reader.double();
+            continue;
+          }
+          case 11: {
+            if (tag !== 89) {
+              break;
+            }
+
+            message.flops = reader.double();
+            continue;
+          }
+          case 12: {
+            if (tag === 97) {
+              message.tokensKept.push(reader.double());
+
+              continue;
+            }
+
+            if (tag === 98) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.tokensKept.push(reader.double());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 13: {
+            if (tag !== 105) {
+              break;
+            }
+
+            message.accuracy = reader.double();
+            continue;
+          }
+          case 14: {
+            if (tag !== 113) {
+              break;
+            }
+
+            message.crossEntropy = reader.double();
+            continue;
+          }
+          case 15: {
+            if (tag !== 121) {
+              break;
+            }
+
+            message.agreement = reader.double();
+            continue;
+          }
+          case 16: {
+            if (tag !== 129) {
+              break;
+            }
+
+            message.kl = reader.double();
+            continue;
+          }
+          case 17: {
+            if (tag !== 138) {
+              break;
+            }
+
+            message.differences.push(CompareDifference.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ComparedVersion {
+    return {
+      version: isSet(object.version) ? BigInt(object.version) : 0n,
+      policy: isSet(object.policy) ? globalThis.String(object.policy) : "",
+      budget: isSet(object.budget) ? globalThis.Number(object.budget) : undefined,
+      latencyP50: isSet(object.latencyP50)
+        ? globalThis.Number(object.latencyP50)
+        : isSet(object.latency_p50)
+        ? globalThis.Number(object.latency_p50)
+        : 0,
+      latencyP95: isSet(object.latencyP95)
+        ? globalThis.Number(object.latencyP95)
+        : isSet(object.latency_p95)
+        ? globalThis.Number(object.latency_p95)
+        : 0,
+      latencyP99: isSet(object.latencyP99)
+        ? globalThis.Number(object.latencyP99)
+        : isSet(object.latency_p99)
+        ? globalThis.Number(object.latency_p99)
+        : 0,
+      latencyMean: isSet(object.latencyMean)
+        ? globalThis.Number(object.latencyMean)
+        : isSet(object.latency_mean)
+        ? globalThis.Number(object.latency_mean)
+        : 0,
+      latencyDistribution: globalThis.Array.isArray(object?.latencyDistribution)
+        ? object.latencyDistribution.map((e: any) => globalThis.Number(e))
+        : globalThis.Array.isArray(object?.latency_distribution)
+        ? object.latency_distribution.map((e: any) => globalThis.Number(e))
+        : [],
+      throughput: isSet(object.throughput) ? globalThis.Number(object.throughput) : 0,
+      joules: isSet(object.joules) ? globalThis.Number(object.joules) : undefined,
+      flops: isSet(object.flops) ? globalThis.Number(object.flops) : 0,
+      tokensKept: globalThis.Array.isArray(object?.tokensKept)
+        ? object.tokensKept.map((e: any) => globalThis.Number(e))
+        : globalThis.Array.isArray(object?.tokens_kept)
+        ? object.tokens_kept.map((e: any) => globalThis.Number(e))
+        : [],
+      accuracy: isSet(object.accuracy) ? globalThis.Number(object.accuracy) : undefined,
+      crossEntropy: isSet(object.crossEntropy)
+        ? globalThis.Number(object.crossEntropy)
+        : isSet(object.cross_entropy)
+        ? globalThis.Number(object.cross_entropy)
+        : undefined,
+      agreement: isSet(object.agreement) ? globalThis.Number(object.agreement) : 0,
+      kl: isSet(object.kl) ? globalThis.Number(object.kl) : 0,
+      differences: globalThis.Array.isArray(object?.differences)
+        ? object.differences.map((e: any) => CompareDifference.fromJSON(e))
+        : [],
+    };
+  },
+
+  toJSON(message: ComparedVersion): unknown {
+    const obj: any = {};
+    if (message.version !== 0n) {
+      obj.version = message.version.toString();
+    }
+    if (message.policy !== "") {
+      obj.policy = message.policy;
+    }
+    if (message.budget !== undefined) {
+      obj.budget = floatToJson(message.budget);
+    }
+    if (message.latencyP50 !== 0) {
+      obj.latencyP50 = floatToJson(message.latencyP50);
+    }
+    if (message.latencyP95 !== 0) {
+      obj.latencyP95 = floatToJson(message.latencyP95);
+    }
+    if (message.latencyP99 !== 0) {
+      obj.latencyP99 = floatToJson(message.latencyP99);
+    }
+    if (message.latencyMean !== 0) {
+      obj.latencyMean = floatToJson(message.latencyMean);
+    }
+    if (message.latencyDistribution?.length) {
+      obj.latencyDistribution = message.latencyDistribution.map((e) => floatToJson(e));
+    }
+    if (message.throughput !== 0) {
+      obj.throughput = floatToJson(message.throughput);
+    }
+    if (message.joules !== undefined) {
+      obj.joules = floatToJson(message.joules);
+    }
+    if (message.flops !== 0) {
+      obj.flops = floatToJson(message.flops);
+    }
+    if (message.tokensKept?.length) {
+      obj.tokensKept = message.tokensKept.map((e) => floatToJson(e));
+    }
+    if (message.accuracy !== undefined) {
+      obj.accuracy = floatToJson(message.accuracy);
+    }
+    if (message.crossEntropy !== undefined) {
+      obj.crossEntropy = floatToJson(message.crossEntropy);
+    }
+    if (message.agreement !== 0) {
+      obj.agreement = floatToJson(message.agreement);
+    }
+    if (message.kl !== 0) {
+      obj.kl = floatToJson(message.kl);
+    }
+    if (message.differences?.length) {
+      obj.differences = message.differences.map((e) => CompareDifference.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ComparedVersion>): ComparedVersion {
+    return ComparedVersion.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ComparedVersion>): ComparedVersion {
+    const message = createBaseComparedVersion();
+    message.version = (object.version !== undefined && object.version !== null) ? BigInt(object.version) : 0n;
+    message.policy = object.policy ?? "";
+    message.budget = object.budget ?? undefined;
+    message.latencyP50 = object.latencyP50 ?? 0;
+    message.latencyP95 = object.latencyP95 ?? 0;
+    message.latencyP99 = object.latencyP99 ?? 0;
+    message.latencyMean = object.latencyMean ?? 0;
+    message.latencyDistribution = object.latencyDistribution?.map((e) => e) || [];
+    message.throughput = object.throughput ?? 0;
+    message.joules = object.joules ?? undefined;
+    message.flops = object.flops ?? 0;
+    message.tokensKept = object.tokensKept?.map((e) => e) || [];
+    message.accuracy = object.accuracy ?? undefined;
+    message.crossEntropy = object.crossEntropy ?? undefined;
+    message.agreement = object.agreement ?? 0;
+    message.kl = object.kl ?? 0;
+    message.differences = object.differences?.map((e) => CompareDifference.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseCompareDifference(): CompareDifference {
+  return { measure: "", kind: 0, value: 0, low: undefined, high: undefined, thin: false };
+}
+
+export const CompareDifference: MessageFns<CompareDifference> = {
+  encode(message: CompareDifference, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.measure !== "") {
+      writer.uint32(10).string(message.measure);
+    }
+    if (message.kind !== 0) {
+      writer.uint32(16).int32(message.kind);
+    }
+    if (message.value !== 0) {
+      writer.uint32(25).double(message.value);
+    }
+    if (message.low !== undefined) {
+      writer.uint32(33).double(message.low);
+    }
+    if (message.high !== undefined) {
+      writer.uint32(41).double(message.high);
+    }
+    if (message.thin !== false) {
+      writer.uint32(48).bool(message.thin);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CompareDifference {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCompareDifference();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.measure = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.kind = reader.int32() as any;
+            continue;
+          }
+          case 3: {
+            if (tag !== 25) {
+              break;
+            }
+
+            message.value = reader.double();
+            continue;
+          }
+          case 4: {
+            if (tag !== 33) {
+              break;
+            }
+
+            message.low = reader.double();
+            continue;
+          }
+          case 5: {
+            if (tag !== 41) {
+              break;
+            }
+
+            message.high = reader.double();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.thin = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CompareDifference {
+    return {
+      measure: isSet(object.measure) ? globalThis.String(object.measure) : "",
+      kind: isSet(object.kind) ? differenceKindFromJSON(object.kind) : 0,
+      value: isSet(object.value) ? globalThis.Number(object.value) : 0,
+      low: isSet(object.low) ? globalThis.Number(object.low) : undefined,
+      high: isSet(object.high) ? globalThis.Number(object.high) : undefined,
+      thin: isSet(object.thin) ? globalThis.Boolean(object.thin) : false,
+    };
+  },
+
+  toJSON(message: CompareDifference): unknown {
+    const obj: any = {};
+    if (message.measure !== "") {
+      obj.measure = message.measure;
+    }
+    if (message.kind !== 0) {
+      obj.kind = differenceKindToJSON(message.kind);
+    }
+    if (message.value !== 0) {
+      obj.value = floatToJson(message.value);
+    }
+    if (message.low !== undefined) {
+      obj.low = floatToJson(message.low);
+    }
+    if (message.high !== undefined) {
+      obj.high = floatToJson(message.high);
+    }
+    if (message.thin !== false) {
+      obj.thin = message.thin;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CompareDifference>): CompareDifference {
+    return CompareDifference.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CompareDifference>): CompareDifference {
+    const message = createBaseCompareDifference();
+    message.measure = object.measure ?? "";
+    message.kind = object.kind ?? 0;
+    message.value = object.value ?? 0;
+    message.low = object.low ?? undefined;
+    message.high = object.high ?? undefined;
+    message.thin = object.thin ?? false;
+    return message;
+  },
+};
+
 export type ServingServiceDefinition = typeof ServingServiceDefinition;
 export const ServingServiceDefinition = {
   name: "ServingService",
@@ -786,6 +2386,19 @@ export const ServingServiceDefinition = {
       responseStream: false,
       options: {},
     },
+    /**
+     * Runs versions interleaved on the samples that the client sends, through the server's own inference, and says what each one costs and
+     * answers. The first message has the settings, every other one a sample; the run begins when the client has ended its side. The last
+     * answer is the result. Cancelling ends it.
+     */
+    compare: {
+      name: "Compare",
+      requestType: CompareRequest as typeof CompareRequest,
+      requestStream: true,
+      responseType: CompareResponse as typeof CompareResponse,
+      responseStream: true,
+      options: {},
+    },
   },
 } as const;
 
@@ -797,6 +2410,15 @@ export interface ServingServiceImplementation<CallContextExt = {}> {
   ): Promise<DeepPartial<ListVersionsResponse>>;
   /** Pins a version: requests without a version go to it until another is promoted. */
   promote(request: PromoteRequest, context: CallContext & CallContextExt): Promise<DeepPartial<PromoteResponse>>;
+  /**
+   * Runs versions interleaved on the samples that the client sends, through the server's own inference, and says what each one costs and
+   * answers. The first message has the settings, every other one a sample; the run begins when the client has ended its side. The last
+   * answer is the result. Cancelling ends it.
+   */
+  compare(
+    request: AsyncIterable<CompareRequest>,
+    context: CallContext & CallContextExt,
+  ): ServerStreamingMethodResult<DeepPartial<CompareResponse>>;
 }
 
 export interface ServingServiceClient<CallOptionsExt = {}> {
@@ -807,6 +2429,23 @@ export interface ServingServiceClient<CallOptionsExt = {}> {
   ): Promise<ListVersionsResponse>;
   /** Pins a version: requests without a version go to it until another is promoted. */
   promote(request: DeepPartial<PromoteRequest>, options?: CallOptions & CallOptionsExt): Promise<PromoteResponse>;
+  /**
+   * Runs versions interleaved on the samples that the client sends, through the server's own inference, and says what each one costs and
+   * answers. The first message has the settings, every other one a sample; the run begins when the client has ended its side. The last
+   * answer is the result. Cancelling ends it.
+   */
+  compare(
+    request: AsyncIterable<DeepPartial<CompareRequest>>,
+    options?: CallOptions & CallOptionsExt,
+  ): AsyncIterable<CompareResponse>;
+}
+
+function bytesFromBase64(b64: string): Uint8Array {
+  return Uint8Array.from(globalThis.Buffer.from(b64, "base64"));
+}
+
+function base64FromBytes(arr: Uint8Array): string {
+  return globalThis.Buffer.from(arr).toString("base64");
 }
 
 function floatToJson(value: number | null | undefined): number | string | null | undefined {
@@ -824,6 +2463,8 @@ export type DeepPartial<T> = T extends bigint ? string | number | bigint
 function isSet(value: any): boolean {
   return value !== null && value !== undefined;
 }
+
+export type ServerStreamingMethodResult<Response> = { [Symbol.asyncIterator](): AsyncIterator<Response, void> };
 
 export interface MessageFns<T> {
   encode(message: T, writer?: BinaryWriter): BinaryWriter;
