@@ -50,6 +50,13 @@ const schema = z.object({
   compareIdleMs: atLeastOne.default(60_000),
   /** Milliseconds that a stop waits for the requests under way. */
   drainMs: z.int().min(0).default(30_000),
+  /** Latencies that 95 % of the calls are to keep; the budget moves between a version's default and its ceiling for it. */
+  latencySlo: z
+    .array(z.object({ model: z.string().min(1).nullable(), ms: z.number().positive() }))
+    .refine((list) => new Set(list.map(({ model }) => model)).size === list.length, 'two objectives for one model')
+    .default([]),
+  /** Share of the answered calls that version 1 runs too, to be compared. */
+  shadow: z.number().min(0).max(1).default(0),
   logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'),
 });
 

@@ -7,7 +7,8 @@ import { createRegistry, type MetricsEndpoint, serveMetrics } from '../../libs/t
 import { ServingServiceDefinition } from '../../proto/gen/heartwood/serving/v1/serving.js';
 import { GRPCInferenceServiceDefinition } from '../../proto/gen/open_inference_grpc.js';
 import { openTransport } from '../grpc/transport.js';
-import { manifestBudget } from './inference/budget.js';
+import { LatencyController } from './adapting/latency/latency-controller.js';
+import { Shadowing } from './adapting/shadowing/shadowing.js';
 import { Catalog } from './catalog/catalog.js';
 import { healthOf } from './catalog/health.js';
 import { ImagePool } from './inference/image-pool.js';
@@ -52,14 +53,17 @@ export async function startServer(options: ServerOptions, logger?: Logger): Prom
     ...(settings.threads ? { threads: settings.threads } : {}),
   });
   const images = new ImagePool(settings.imageWorkers);
-  const metrics = new ServerMetrics(registry, manifestBudget);
+  const objectives = settings.latencySlo;
+  const controller = new LatencyController({ objectives, workers: settings.workers }, registry, log);
+  const shadowing = new Shadowing(settings.shadow, registry, log);
+  const metrics = new ServerMetrics(registry, controller);
   const warmUpSizes = settings.warmUp ? sizesToWarmUp(settings) : [];
   const catalog = new Catalog(
     repository,
     (entry, signal) => loadVersion(repository, runtime, entry, { ...settings, instances, warmUpSizes }, signal),
     {
       changed: (changed) => {
-        metrics.changed(changed);
+        for (const listener of [metrics, controller, shadowing]) listener.changed(changed);
         transport.health.update(healthOf(changed));
       },
     },
@@ -69,13 +73,17 @@ export async function startServer(options: ServerOptions, logger?: Logger): Prom
   const maker = {
     maxBatch: settings.maxBatch,
     maxImagePixels: settings.maxImagePixels,
-    budgets: manifestBudget,
+    budgets: controller,
     preprocess: images.preprocess.bind(images),
   };
 
   const statistics = new InferenceStatistics();
-  const inference = new Inference(catalog, maker, [metrics, statistics], (error) =>
-    report(error, 'an observer of inferences'),
+  const inference = new Inference(
+    catalog,
+    maker,
+    [metrics, statistics, controller, shadowing],
+    (error) => report(error, 'an observer of inferences'),
+    shadowing,
   );
   transport.add(
     GRPCInferenceServiceDefinition,
@@ -114,12 +122,15 @@ export async function startServer(options: ServerOptions, logger?: Logger): Prom
   }
   await catalog.sync();
   catalog.start(settings.pollMs);
+  controller.start();
   transport.health.start();
   log.info({ event: 'ready', grpcPort, metricsPort: endpoint.port, repository: repository.directory }, 'serving');
 
   const stop = async (): Promise<void> => {
     log.info({ event: 'stopping' }, 'stopping');
     await transport.stop(settings.drainMs);
+    controller.stop();
+    shadowing.stop();
     await catalog.stop();
     await Promise.all([runtime.close(), images.close(), endpoint.close()]);
     log.info({ event: 'stopped' }, 'stopped');

@@ -1,5 +1,7 @@
-import { Command, Option } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { messageOf } from '../../../libs/errors/error.js';
 import { isolations } from '../../../libs/runtime/carrier.js';
+import { type LatencyObjective, parseObjective } from '../../server/adapting/latency/objective.js';
 import { loadControls } from '../../server/catalog/load-control.js';
 import { startServer, type RunningServer } from '../../server/server.js';
 import type { ServerOptions } from '../../server/options.js';
@@ -58,12 +60,36 @@ export function serveCommand(context: Context): Command {
     .option('--compare-max-samples <n>', 'samples of a comparison (default: 10000)', some)
     .option('--compare-max-bytes <n>', 'bytes that the samples of a comparison may hold (default: 256 MiB)', some)
     .option('--compare-idle-ms <n>', 'milliseconds for the next sample of a comparison (default: 60000)', some)
+    .option(
+      '--latency-slo <[model=]time>',
+      '95th percentile of the latency to keep by raising the budget up to its ceiling, such as 50ms; again for more models',
+      objectives,
+    )
+    .option(
+      '--shadow <share>',
+      'share of the answered requests that version 1 runs too, to be compared (default: 0)',
+      number({ min: 0, max: 1 }),
+    )
     .option('--log-level <level>', 'trace, debug, info, warn, error or silent (default: info)')
     .action(({ loadModel, ...options }: Options) => {
       const loadModels = loadModel ? { loadModels: loadModel } : {};
       return untilStopped(() => startServer({ ...options, ...loadModels, ...secretsOf(process.env) }), context);
     });
-  return examples(command, 'serve --repository models', 'serve --repository models --port 0 --metrics-port 0');
+  return examples(
+    command,
+    'serve --repository models',
+    'serve --repository models --port 0 --metrics-port 0',
+    'serve --repository models --latency-slo 50ms --shadow 0.05',
+  );
+}
+
+/** One objective more; the option may be given several times. */
+function objectives(text: string, before: readonly LatencyObjective[] = []): LatencyObjective[] {
+  try {
+    return [...before, parseObjective(text)];
+  } catch (thrown) {
+    throw new InvalidArgumentError(messageOf(thrown));
+  }
 }
 
 /** Runs a service until Ctrl-C or SIGTERM, then stops it. */

@@ -32,6 +32,11 @@ export class ServedVersion {
     return this.manifest.version;
   }
 
+  /** Runs of it that go side by side at most. */
+  get instances(): number {
+    return this.session.instances;
+  }
+
   get inputs(): readonly TensorInfo[] {
     return this.session.inputs;
   }

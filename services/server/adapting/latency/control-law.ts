@@ -153,15 +153,9 @@ function observe({ objectiveMs }: ControlSettings, before: ControlState, sample:
     const costs = ended.flatMap((call) => (call.rung === rung && call.cost ? [call.cost] : []));
     const mean = (read: (cost: (typeof costs)[number]) => number) =>
       costs.reduce((sum, cost) => sum + read(cost), 0) / costs.length;
-    if (costs.length > 0) {
-      service = learn(
-        service,
-        rung,
-        mean(({ workMs }) => workMs),
-        mean(({ runMs }) => runMs),
-        costs.length,
-      );
-    }
+    if (costs.length === 0) continue;
+    const cost = { workMs: mean(({ workMs }) => workMs), runMs: mean(({ runMs }) => runMs) };
+    service = learn(service, rung, cost, costs.length);
   }
   const calls = recent(before.calls, ended, now, spans.latencies);
   const looks = [...before.looks, { at: now, arrived, pending }].filter(({ at }) => at > now - spans.rest);

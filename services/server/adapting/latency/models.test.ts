@@ -52,16 +52,20 @@ test('the queue’s model against a simulated queue', () => {
 test('costs: foretold from the nearest rung, learnt at each, and moved together by a chip that gets hot', () => {
   let model = serviceModel([1, 0.8, 0.5]);
   assert.equal(costAt(model, 1), undefined);
-  model = learn(model, 0, 10, 20, 100);
+  model = learn(model, 0, { workMs: 10, runMs: 20 }, 100);
   assert.deepEqual(costAt(model, 2), { workMs: 5, runMs: 10 });
-  model = learn(model, 2, 4, 8, 100);
+  model = learn(model, 2, { workMs: 4, runMs: 8 }, 100);
   assert.deepEqual(costAt(model, 2), { workMs: 4, runMs: 8 });
   assert.deepEqual(costAt(model, 1), { workMs: 8, runMs: 16 });
-  for (let times = 0; times < 50; times++) model = learn(model, 2, 8, 16, 10);
+  for (let times = 0; times < 50; times++) model = learn(model, 2, { workMs: 8, runMs: 16 }, 10);
   assert.ok(Math.abs(costAt(model, 2)!.workMs - 8) < 0.1);
   assert.ok(Math.abs(costAt(model, 0)!.workMs - 20) < 0.5, 'what one rung shows holds for all');
+  // Calls that share a run with three others: the run is four times their work at every rung.
+  for (let times = 0; times < 50; times++) model = learn(model, 2, { workMs: 8, runMs: 32 }, 10);
+  assert.ok(Math.abs(costAt(model, 0)!.runMs / costAt(model, 0)!.workMs - 4) < 0.01);
   // A rung that turns out dearer than a lower one counts as no dearer.
-  model = learn(learn(serviceModel([1, 0.5]), 0, 10, 10, 100), 1, 12, 12, 5);
+  model = learn(serviceModel([1, 0.5]), 0, { workMs: 10, runMs: 10 }, 100);
+  model = learn(model, 1, { workMs: 12, runMs: 12 }, 5);
   assert.deepEqual(costAt(model, 1), { workMs: 10, runMs: 10 });
 });
 

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
+import { z } from 'zod';
 import { GraphBuilder } from '../../../../libs/onnx/builder.js';
 import type { Graph } from '../../../../libs/onnx/ir.js';
 import { mul, reduceMean } from '../../../../libs/onnx/ops/index.js';
@@ -12,7 +13,9 @@ import { Catalog } from '../../catalog/catalog.js';
 import { ServedVersion } from '../../catalog/served-version.js';
 import { manifestBudget } from '../../inference/budget.js';
 import { Inference } from '../../inference/inference.js';
-import { FifoScheduler, type InferenceJob, type Scheduler } from '../../scheduling/scheduler.js';
+import { BatchingScheduler } from '../../scheduling/batching.js';
+import { backgroundPriority, type InferenceJob, type Scheduler } from '../../scheduling/scheduler.js';
+import { schedulingSchema } from '../../scheduling/settings.js';
 import { budgetDraft, budgetModel, meanModel, publishGraph } from '../../testing/fixture-models.js';
 import { liveServer, type LiveServer, pixels, until } from '../../testing/live-server.js';
 import { temporaryRepository } from '../../testing/temporary-repository.js';
@@ -133,10 +136,15 @@ test('live calls come first: version 1 runs after all of them, one call at a tim
   const runtime = createRuntime({ workers: 1, threads: 1 });
   const log = createLogger('test', 'silent');
   const registry = createRegistry();
+  const settings = z.object(schedulingSchema).parse({});
   const events: string[] = [];
   const shadowing = new Shadowing(1, registry, log);
   /** The real scheduler, which writes down when version 1 is asked. */
   const watched = (inner: Scheduler, name: string): Scheduler => ({
+    admit: () => inner.admit(),
+    get waiting() {
+      return inner.waiting;
+    },
     get pending() {
       return inner.pending;
     },
@@ -154,7 +162,7 @@ test('live calls come first: version 1 runs after all of them, one call at a tim
     repository,
     async ({ manifest, version, directory }) => {
       const session = await runtime.load(join(directory, 'model.onnx'));
-      return new ServedVersion(manifest, watched(new FifoScheduler(session), String(version)), session);
+      return new ServedVersion(manifest, watched(new BatchingScheduler(session, settings), String(version)), session);
     },
     shadowing,
     log,
@@ -163,6 +171,7 @@ test('live calls come first: version 1 runs after all of them, one call at a tim
   const live = { ended: () => void events.push('live ends') };
   const maker = {
     maxBatch: 8,
+    maxImagePixels: 1e6,
     budgets: manifestBudget,
     preprocess: () => Promise.reject(new Error('no image is sent')),
   };
@@ -178,7 +187,7 @@ test('live calls come first: version 1 runs after all of them, one call at a tim
   await Promise.all(Array.from({ length: calls }, call));
   await until(async () => events.filter((event) => event === 'shadow ends').length === 8);
   assert.deepEqual(events.slice(0, calls), new Array(calls).fill('live ends'));
-  const pair = [`shadow begins, priority ${Number.MAX_SAFE_INTEGER}`, 'shadow ends'];
+  const pair = [`shadow begins, priority ${backgroundPriority}`, 'shadow ends'];
   assert.deepEqual(events.slice(calls), new Array(8).fill(pair).flat());
   const text = await registry.metrics();
   assert.match(text, /heartwood_shadow_requests_total\{model="net",version="2",outcome="dropped"\} 22\n/);

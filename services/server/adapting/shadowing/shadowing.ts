@@ -8,7 +8,7 @@ import { BUDGET, type ServedVersion } from '../../catalog/served-version.js';
 import type { Feeds } from '../../inference/feeds.js';
 import type { InferenceObserver } from '../../inference/record.js';
 import type { Shadow, ShadowedCall } from '../../inference/shadow.js';
-import type { InferenceResult } from '../../scheduling/scheduler.js';
+import { backgroundPriority, type InferenceResult } from '../../scheduling/scheduler.js';
 import { divergences } from './divergence.js';
 import { LossWatch, promisedLoss } from './loss-watch.js';
 import { ShadowMetrics } from './shadow-metrics.js';
@@ -19,8 +19,6 @@ const LOGITS = 'logits';
 const BASELINE = 1;
 /** Calls that are kept for later at a time; their feeds are copies, so this bounds their memory too. */
 const mostWaiting = 8;
-/** After everything else that waits for the same worker. */
-const lowestPriority = Number.MAX_SAFE_INTEGER;
 
 /** An answered call that is still to be run by version 1. */
 interface Waiting {
@@ -138,7 +136,7 @@ export class Shadowing implements Shadow, InferenceObserver, CatalogListener {
           batch: feeds.batch,
           outputs: [LOGITS],
           signal: this.#stop.signal,
-          priority: lowestPriority,
+          priority: backgroundPriority,
         }),
       );
       this.#compare(served, feeds, result, first);
