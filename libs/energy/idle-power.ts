@@ -4,13 +4,14 @@ const stretchMs = 100;
 /** For so long after a run the power may still be on its way down (monitors average, clocks stay up): it says nothing of idling. */
 const settlingMs = 100;
 
-/** Measurements that count, the newest. */
+/** Measurements that count, the newest; with fewer than the least nothing is said. */
 const remembered = 64;
+const least = 3;
 
 /**
  * What the machine takes while nothing is computed: the median of the last 64 stretches of 100 ms of metered time without a run in
  * it or shortly before. A median, because a machine that does no inference may still load a model or do somebody else's work for a
- * while. Unknown until there was one such stretch.
+ * while. Unknown until there were three such stretches.
  */
 export class IdlePower {
   readonly #measured: number[] = [];
@@ -21,9 +22,9 @@ export class IdlePower {
 
   /** Watts; undefined while unknown. */
   get watts(): number | undefined {
-    if (this.#measured.length === 0) return undefined;
+    if (this.#measured.length < least) return undefined;
     const sorted = [...this.#measured].sort((a, b) => a - b);
-    return sorted[Math.floor(sorted.length / 2)];
+    return sorted[Math.floor((sorted.length - 1) / 2)];
   }
 
   /** Something is computed at this time (milliseconds). */

@@ -11,10 +11,10 @@ function intervals(from: number, to: number, step: number, watts: (from: number,
   return list;
 }
 
-/** A ledger that has seen 200 ms of idling at 5 W; its time is 200. */
+/** A ledger that has seen 400 ms of idling at 5 W, before its time 200. */
 function idled(): EnergyLedger {
   const ledger = new EnergyLedger();
-  for (const interval of intervals(0, 200, 20, () => 5)) ledger.read(interval);
+  for (const interval of intervals(-200, 200, 20, () => 5)) ledger.read(interval);
   return ledger;
 }
 
@@ -31,8 +31,8 @@ describe('the ledger', () => {
     // 20 W above idling for as long as it ran; the 100 ms after it are nobody's.
     close(await joules, 2);
     close(ledger.idleWatts, 5);
-    close(ledger.unattributed, 1 + 0.5 + 2.5);
-    close(ledger.metered, 6);
+    close(ledger.unattributed, 2 + 0.5 + 2.5);
+    close(ledger.metered, 7);
   });
 
   it('a load that is no run does not move what was learnt in the long run', () => {
@@ -65,7 +65,7 @@ describe('the ledger', () => {
     ledger.advance(220);
     close(await first, 0.4);
     close(await second, 0.3);
-    close(ledger.unattributed, 1 + 0.1 + 0.1);
+    close(ledger.unattributed, 2 + 0.1 + 0.1);
     close(ledger.metered, ledger.attributed + ledger.unattributed);
   });
 
@@ -98,6 +98,16 @@ describe('the ledger', () => {
     assert.equal(await never, undefined);
     assert.equal(await open.settle({ startedAt: 1700, endedAt: 1710, samples: 1 }, 1), undefined);
     close(ledger.metered, ledger.attributed + ledger.unattributed);
+  });
+
+  it('does not take for idling what goes on beside the runs', () => {
+    const ledger = idled();
+    const end = ledger.occupied();
+    for (const interval of intervals(200, 8000, 20, () => 30)) ledger.read(interval);
+    end();
+    close(ledger.idleWatts, 5);
+    for (const interval of intervals(8000, 20_000, 20, () => 6)) ledger.read(interval);
+    close(ledger.idleWatts, 6);
   });
 
   it('holds little: a run of an hour costs resolution, not memory', async () => {

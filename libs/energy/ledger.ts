@@ -60,6 +60,7 @@ const clockSlack = 0.1;
 export class EnergyLedger {
   readonly #idle = new IdlePower();
   readonly #tickets = new Set<{ readonly since: number }>();
+  readonly #occupations = new Set<object>();
   readonly #accounts = new Map<Run, Account>();
   #held: MeteredInterval[] = [];
   #metered = 0;
@@ -106,6 +107,16 @@ export class EnergyLedger {
         this.#idle.busy(at);
       },
     };
+  }
+
+  /**
+   * Something that is no run goes on (a model is loaded), until the function that it returns is called: what the machine takes meanwhile
+   * is nobody's, and says nothing of idling.
+   */
+  occupied(): () => void {
+    const occupation = {};
+    this.#occupations.add(occupation);
+    return () => void this.#occupations.delete(occupation);
   }
 
   /** The meter's next interval: in order, without overlaps. */
@@ -170,6 +181,7 @@ export class EnergyLedger {
       compute += ms;
       this.#idle.busy(account.run.endedAt);
     }
+    if (this.#occupations.size > 0) this.#idle.busy(to);
     const idle = this.#idle.watts;
     if (compute === 0) this.#idle.quiet(from, to, joules);
     if (compute === 0 || idle === undefined) {

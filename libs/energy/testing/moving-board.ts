@@ -8,13 +8,16 @@ import type { Board } from './boards.js';
 
 /**
  * Has another process move a board's values until the test ends; resolves when it does. `begin` is the curves' time 0, on the clock of
- * performance.now().
+ * performance.now(); `extra` has the first power rail take that much more from then on.
  */
-export async function moving(board: Board, context: TestContext): Promise<{ begin: number }> {
+export async function moving(
+  board: Board,
+  context: TestContext,
+): Promise<{ readonly begin: number; extra(watts: number): void }> {
   const begin = monotonicMs();
   const entry = fileURLToPath(new URL('./mover.js', import.meta.url));
   const child = spawn(process.execPath, [entry, JSON.stringify({ board, begin })], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+    stdio: ['pipe', 'pipe', 'inherit'],
   });
   context.after(async () => {
     child.kill();
@@ -22,5 +25,8 @@ export async function moving(board: Board, context: TestContext): Promise<{ begi
     rmSync(board.root, { recursive: true, force: true });
   });
   await once(child.stdout, 'data');
-  return { begin: begin - (monotonicMs() - performance.now()) };
+  return {
+    begin: begin - (monotonicMs() - performance.now()),
+    extra: (watts) => void child.stdin.write(`${watts}\n`),
+  };
 }
