@@ -1,0 +1,64 @@
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { liveServer } from '../../services/server/testing/live-server.js';
+import { contractProto } from './contract-proto.js';
+
+const run = promisify(execFile);
+const buf = fileURLToPath(new URL('../../../node_modules/.bin/buf', import.meta.url));
+const script = (name: string) => fileURLToPath(new URL(`../../../test/triton/${name}`, import.meta.url));
+
+/** The first Python that has these modules. */
+async function pythonWith(modules: string): Promise<string | undefined> {
+  for (const python of ['python3', '/usr/bin/python3']) {
+    const found = await run(python, ['-c', `import ${modules}`]).then(
+      () => true,
+      () => false,
+    );
+    if (found) return python;
+  }
+  return undefined;
+}
+
+/** Runs a script against a server of its own; what it says on standard output. */
+async function conforms(python: string, name: string, ...rest: string[]): Promise<string[]> {
+  const live = await liveServer({ loadControl: 'explicit', loadModels: ['*'] });
+  try {
+    const { stdout } = await run(python, [script(name), `127.0.0.1:${live.grpcPort}`, ...rest], { timeout: 120_000 });
+    return stdout.trim().split('\n');
+  } finally {
+    await live.stop();
+  }
+}
+
+const parts = ['metadata', 'inference', 'classification', 'stream', 'configuration and statistics', 'repository'];
+const expected = parts.map((part) => `ok ${part}`);
+
+const withTriton = await pythonWith('tritonclient.grpc');
+test(
+  'tritonclient.grpc: inference, streams, metadata, configuration, statistics, repository, classification',
+  { skip: withTriton ? false : 'python3 has no tritonclient' },
+  async () => assert.deepEqual(await conforms(withTriton!, 'tritonclient_client.py'), expected),
+);
+
+const withGrpc = await pythonWith('grpc, google.protobuf');
+test(
+  'gRPC’s C core and Google’s protobuf, from Python: the same calls by the messages of the contract',
+  { skip: withGrpc ? false : 'python3 has no grpc and protobuf' },
+  async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'heartwood-contract-'));
+    try {
+      await writeFile(join(folder, 'contract.proto'), contractProto());
+      const file = join(folder, 'contract.binpb');
+      await run(buf, ['build', folder, '-o', file]);
+      assert.deepEqual(await conforms(withGrpc!, 'grpcio_client.py', file), expected);
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
+  },
+);
