@@ -22,6 +22,7 @@ import { WorkerMetrics } from './metrics/worker-metrics.js';
 import { ServerMetrics } from './metrics/server-metrics.js';
 import { compareCall } from './serving/compare.js';
 import { Allowance } from './serving/compare-samples.js';
+import { classifyCall } from './serving/classify.js';
 import { serving } from './serving/service.js';
 
 export interface RunningServer {
@@ -85,18 +86,16 @@ export async function startServer(options: ServerOptions, logger?: Logger): Prom
     (error) => report(error, 'an observer of inferences'),
     shadowing,
   );
+  const streams = { inference, streamWindow: settings.streamWindow, stopping: transport.stopping, report };
   transport.add(
     GRPCInferenceServiceDefinition,
     openInference({
+      ...streams,
       catalog,
-      inference,
       statistics,
       facts: { ...settings, instances, warmUpSizes },
       version: packageVersion(),
-      streamWindow: settings.streamWindow,
       ready: () => transport.health.serving,
-      stopping: transport.stopping,
-      report,
     }),
   );
   const compare = compareCall({
@@ -109,7 +108,7 @@ export async function startServer(options: ServerOptions, logger?: Logger): Prom
     openMeter: openEnergyMeter,
     stopping: transport.stopping,
   });
-  transport.add(ServingServiceDefinition, serving(catalog, repository, { compare }));
+  transport.add(ServingServiceDefinition, serving(catalog, repository, { compare, classify: classifyCall(streams) }));
 
   let endpoint: MetricsEndpoint | undefined;
   let grpcPort: number;

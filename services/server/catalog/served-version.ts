@@ -11,7 +11,7 @@ import { HeartwoodError } from '../../../libs/errors/error.js';
 import { BUDGET, TOKENS_KEPT } from './tensor-names.js';
 import { warmUp, type WarmUpSettings } from './warm-up.js';
 
-export { BUDGET, IMAGE, PIXELS, TOKENS_KEPT } from './tensor-names.js';
+export { BUDGET, IMAGE, LOGITS, PIXELS, TOKENS_KEPT } from './tensor-names.js';
 
 /** A loaded version. Requests hold it while they are worked on; it is disposed when it is retired and the last one has ended. */
 export class ServedVersion {

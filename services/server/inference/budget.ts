@@ -43,8 +43,11 @@ export function budgetTensor({ datatype, dims, data }: WireTensor, batch: number
   return values;
 }
 
-/** The model computes in float32, whose largest number is about 3.4e38: a budget beyond it would become infinite there. */
-function checkBudget(value: number, field: string, text = String(value)): number {
+/**
+ * The model computes in float32, whose largest number is about 3.4e38: a budget beyond it would become infinite there.
+ * Throws INVALID_ARGUMENT naming the field.
+ */
+export function checkBudget(value: number, field: string, text = String(value)): number {
   if (Number.isFinite(Math.fround(value)) && value >= 0) return value;
   throw invalid(`${field}: expected a finite number of nats, 0 or more and within float32, got ${text}`);
 }

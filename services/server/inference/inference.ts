@@ -131,8 +131,8 @@ export class Inference {
     const tokensKept = tokensKeptOf(served.manifest, result.outputs[TOKENS_KEPT], batch);
     const flops = tokensKept.map((kept) => flopsOf(served.manifest, kept));
     const outputs = wanted.map((name) => ({ name, value: result.outputs[name]! }));
-    const { runBatch, execution } = result;
-    return { served, outputs, run: { batch, runBatch, execution, tokensKept, flops, budget } };
+    const { runBatch, queueMs, execution } = result;
+    return { served, outputs, run: { batch, runBatch, queueMs, execution, tokensKept, flops, budget } };
   }
 }
 

@@ -41,7 +41,15 @@ test('metrics count what is finite, and never throw', async () => {
   const metrics = new ServerMetrics(registry, manifestBudget);
   const version = { model: 'net', version: 2, manifest } as unknown as ServedVersion;
   const execution = { startedAt: 0, endedAt: 1, samples: 2 };
-  const run = { batch: 2, runBatch: 2, execution, tokensKept: [[NaN, 9]], flops: [NaN, 7], budget: [Infinity, 0.1] };
+  const run = {
+    batch: 2,
+    runBatch: 2,
+    queueMs: 0,
+    execution,
+    tokensKept: [[NaN, 9]],
+    flops: [NaN, 7],
+    budget: [Infinity, 0.1],
+  };
   metrics.ended({ version, outcome: 'OK', phases: {}, run });
   const text = await registry.metrics();
   assert.match(text, /inference_budget_nats_count\{.*\} 1\n/);

@@ -21,7 +21,7 @@ const states = {
 export function serving(
   catalog: Catalog,
   repository: Repository,
-  calls: Pick<ServingServiceImplementation, 'compare'>,
+  calls: Pick<ServingServiceImplementation, 'classify' | 'compare'>,
 ): ServingServiceImplementation {
   return {
     ...calls,

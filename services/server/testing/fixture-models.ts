@@ -59,6 +59,7 @@ export async function publishGraph(
   const draft = sampleDraft({
     input: { channels: channels as number, height: height as number, width: width as number },
     labels: ['red', 'green', 'blue'],
+    preprocessing: { ...sampleDraft().preprocessing, size: { height: height as number, width: width as number } },
     ...overrides,
   });
   const published = await repository.publish(model, async (directory) => {

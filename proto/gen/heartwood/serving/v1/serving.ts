@@ -285,6 +285,82 @@ export interface CompareDifference {
   thin: boolean;
 }
 
+export interface ClassifyRequest {
+  /** For this frame and those after it; the first request has to have them. May come without a frame. */
+  settings: ClassifySettings | undefined;
+  frame: Frame | undefined;
+}
+
+export interface ClassifySettings {
+  model: string;
+  /** 0: the default. */
+  version: bigint;
+  /** Classes in an answer, the likeliest first. 0: 5. */
+  topK: number;
+  /** Nats per frame. Absent: what the server has for the version. */
+  budget?:
+    | number
+    | undefined;
+  /** For a camera: of the frames that wait while the model is busy only the newest is kept. */
+  latestOnly: boolean;
+  /** Milliseconds from a frame's arrival after which its answer is of no use: a frame that has not begun by then is refused. 0: none. */
+  deadlineMs: number;
+  /** 1 is served first, greater numbers later. 0: as requests that name none. */
+  priority: number;
+  /** Answers say what their frame cost in joules, where the server has a meter; each then waits for the meter's next reading. */
+  energy: boolean;
+}
+
+export interface Frame {
+  /** Comes back with the answer. */
+  id: string;
+  /** An encoded image: JPEG, PNG, WebP. */
+  image: Buffer;
+  /** Instead of those of the settings, for this frame. */
+  budget?: number | undefined;
+  deadlineMs?: number | undefined;
+}
+
+export interface ClassifyResponse {
+  id: string;
+  /** Frames that were dropped since the answer before this one, because a newer one had come (`latest_only`). */
+  dropped: number;
+  classification?: Classification | undefined;
+  error?: FrameError | undefined;
+}
+
+export interface Classification {
+  model: string;
+  version: bigint;
+  /** The likeliest first. */
+  classes: ClassScore[];
+  /** Tokens that each stage left; empty where the version has no stages. */
+  tokensKept: number[];
+  flops: number;
+  /** Above what the machine takes when idle; absent without a meter, or where it was not asked for. */
+  joules?:
+    | number
+    | undefined;
+  /** Nats; absent where the version has no budget. */
+  budget?: number | undefined;
+  queueMs: number;
+  computeMs: number;
+}
+
+export interface ClassScore {
+  index: number;
+  /** Empty where the version has no labels. */
+  label: string;
+  /** The softmax over all classes. */
+  probability: number;
+}
+
+export interface FrameError {
+  /** As gRPC numbers them. */
+  code: number;
+  message: string;
+}
+
 function createBaseListVersionsRequest(): ListVersionsRequest {
   return { model: "" };
 }
@@ -2363,6 +2439,962 @@ export const CompareDifference: MessageFns<CompareDifference> = {
   },
 };
 
+function createBaseClassifyRequest(): ClassifyRequest {
+  return { settings: undefined, frame: undefined };
+}
+
+export const ClassifyRequest: MessageFns<ClassifyRequest> = {
+  encode(message: ClassifyRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.settings !== undefined) {
+      ClassifySettings.encode(message.settings, writer.uint32(10).fork()).join();
+    }
+    if (message.frame !== undefined) {
+      Frame.encode(message.frame, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ClassifyRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseClassifyRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.settings = ClassifySettings.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.frame = Frame.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ClassifyRequest {
+    return {
+      settings: isSet(object.settings) ? ClassifySettings.fromJSON(object.settings) : undefined,
+      frame: isSet(object.frame) ? Frame.fromJSON(object.frame) : undefined,
+    };
+  },
+
+  toJSON(message: ClassifyRequest): unknown {
+    const obj: any = {};
+    if (message.settings !== undefined) {
+      obj.settings = ClassifySettings.toJSON(message.settings);
+    }
+    if (message.frame !== undefined) {
+      obj.frame = Frame.toJSON(message.frame);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ClassifyRequest>): ClassifyRequest {
+    return ClassifyRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ClassifyRequest>): ClassifyRequest {
+    const message = createBaseClassifyRequest();
+    message.settings = (object.settings !== undefined && object.settings !== null)
+      ? ClassifySettings.fromPartial(object.settings)
+      : undefined;
+    message.frame = (object.frame !== undefined && object.frame !== null) ? Frame.fromPartial(object.frame) : undefined;
+    return message;
+  },
+};
+
+function createBaseClassifySettings(): ClassifySettings {
+  return {
+    model: "",
+    version: 0n,
+    topK: 0,
+    budget: undefined,
+    latestOnly: false,
+    deadlineMs: 0,
+    priority: 0,
+    energy: false,
+  };
+}
+
+export const ClassifySettings: MessageFns<ClassifySettings> = {
+  encode(message: ClassifySettings, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.model !== "") {
+      writer.uint32(10).string(message.model);
+    }
+    if (message.version !== 0n) {
+      if (BigInt.asIntN(64, message.version) !== message.version) {
+        throw new globalThis.Error("value provided for field message.version of type int64 too large");
+      }
+      writer.uint32(16).int64(message.version);
+    }
+    if (message.topK !== 0) {
+      writer.uint32(24).uint32(message.topK);
+    }
+    if (message.budget !== undefined) {
+      writer.uint32(33).double(message.budget);
+    }
+    if (message.latestOnly !== false) {
+      writer.uint32(40).bool(message.latestOnly);
+    }
+    if (message.deadlineMs !== 0) {
+      writer.uint32(48).uint32(message.deadlineMs);
+    }
+    if (message.priority !== 0) {
+      writer.uint32(56).uint32(message.priority);
+    }
+    if (message.energy !== false) {
+      writer.uint32(64).bool(message.energy);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ClassifySettings {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseClassifySettings();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.model = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.version = reader.int64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.topK = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 33) {
+              break;
+            }
+
+            message.budget = reader.double();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.latestOnly = reader.bool();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.deadlineMs = reader.uint32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.priority = reader.uint32();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.energy = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ClassifySettings {
+    return {
+      model: isSet(object.model) ? globalThis.String(object.model) : "",
+      version: isSet(object.version) ? BigInt(object.version) : 0n,
+      topK: isSet(object.topK)
+        ? globalThis.Number(object.topK)
+        : isSet(object.top_k)
+        ? globalThis.Number(object.top_k)
+        : 0,
+      budget: isSet(object.budget) ? globalThis.Number(object.budget) : undefined,
+      latestOnly: isSet(object.latestOnly)
+        ? globalThis.Boolean(object.latestOnly)
+        : isSet(object.latest_only)
+        ? globalThis.Boolean(object.latest_only)
+        : false,
+      deadlineMs: isSet(object.deadlineMs)
+        ? globalThis.Number(object.deadlineMs)
+        : isSet(object.deadline_ms)
+        ? globalThis.Number(object.deadline_ms)
+        : 0,
+      priority: isSet(object.priority) ? globalThis.Number(object.priority) : 0,
+      energy: isSet(object.energy) ? globalThis.Boolean(object.energy) : false,
+    };
+  },
+
+  toJSON(message: ClassifySettings): unknown {
+    const obj: any = {};
+    if (message.model !== "") {
+      obj.model = message.model;
+    }
+    if (message.version !== 0n) {
+      obj.version = message.version.toString();
+    }
+    if (message.topK !== 0) {
+      obj.topK = Math.round(message.topK);
+    }
+    if (message.budget !== undefined) {
+      obj.budget = floatToJson(message.budget);
+    }
+    if (message.latestOnly !== false) {
+      obj.latestOnly = message.latestOnly;
+    }
+    if (message.deadlineMs !== 0) {
+      obj.deadlineMs = Math.round(message.deadlineMs);
+    }
+    if (message.priority !== 0) {
+      obj.priority = Math.round(message.priority);
+    }
+    if (message.energy !== false) {
+      obj.energy = message.energy;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ClassifySettings>): ClassifySettings {
+    return ClassifySettings.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ClassifySettings>): ClassifySettings {
+    const message = createBaseClassifySettings();
+    message.model = object.model ?? "";
+    message.version = (object.version !== undefined && object.version !== null) ? BigInt(object.version) : 0n;
+    message.topK = object.topK ?? 0;
+    message.budget = object.budget ?? undefined;
+    message.latestOnly = object.latestOnly ?? false;
+    message.deadlineMs = object.deadlineMs ?? 0;
+    message.priority = object.priority ?? 0;
+    message.energy = object.energy ?? false;
+    return message;
+  },
+};
+
+function createBaseFrame(): Frame {
+  return { id: "", image: Buffer.alloc(0), budget: undefined, deadlineMs: undefined };
+}
+
+export const Frame: MessageFns<Frame> = {
+  encode(message: Frame, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.image.length !== 0) {
+      writer.uint32(18).bytes(message.image);
+    }
+    if (message.budget !== undefined) {
+      writer.uint32(25).double(message.budget);
+    }
+    if (message.deadlineMs !== undefined) {
+      writer.uint32(32).uint32(message.deadlineMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Frame {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFrame();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.image = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 3: {
+            if (tag !== 25) {
+              break;
+            }
+
+            message.budget = reader.double();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.deadlineMs = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Frame {
+    return {
+      id: isSet(object.id) ? globalThis.String(object.id) : "",
+      image: isSet(object.image) ? Buffer.from(bytesFromBase64(object.image)) : Buffer.alloc(0),
+      budget: isSet(object.budget) ? globalThis.Number(object.budget) : undefined,
+      deadlineMs: isSet(object.deadlineMs)
+        ? globalThis.Number(object.deadlineMs)
+        : isSet(object.deadline_ms)
+        ? globalThis.Number(object.deadline_ms)
+        : undefined,
+    };
+  },
+
+  toJSON(message: Frame): unknown {
+    const obj: any = {};
+    if (message.id !== "") {
+      obj.id = message.id;
+    }
+    if (message.image.length !== 0) {
+      obj.image = base64FromBytes(message.image);
+    }
+    if (message.budget !== undefined) {
+      obj.budget = floatToJson(message.budget);
+    }
+    if (message.deadlineMs !== undefined) {
+      obj.deadlineMs = Math.round(message.deadlineMs);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Frame>): Frame {
+    return Frame.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Frame>): Frame {
+    const message = createBaseFrame();
+    message.id = object.id ?? "";
+    message.image = object.image ?? Buffer.alloc(0);
+    message.budget = object.budget ?? undefined;
+    message.deadlineMs = object.deadlineMs ?? undefined;
+    return message;
+  },
+};
+
+function createBaseClassifyResponse(): ClassifyResponse {
+  return { id: "", dropped: 0, classification: undefined, error: undefined };
+}
+
+export const ClassifyResponse: MessageFns<ClassifyResponse> = {
+  encode(message: ClassifyResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.dropped !== 0) {
+      writer.uint32(16).uint32(message.dropped);
+    }
+    if (message.classification !== undefined) {
+      Classification.encode(message.classification, writer.uint32(26).fork()).join();
+    }
+    if (message.error !== undefined) {
+      FrameError.encode(message.error, writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ClassifyResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseClassifyResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.dropped = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.classification = Classification.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.error = FrameError.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ClassifyResponse {
+    return {
+      id: isSet(object.id) ? globalThis.String(object.id) : "",
+      dropped: isSet(object.dropped) ? globalThis.Number(object.dropped) : 0,
+      classification: isSet(object.classification) ? Classification.fromJSON(object.classification) : undefined,
+      error: isSet(object.error) ? FrameError.fromJSON(object.error) : undefined,
+    };
+  },
+
+  toJSON(message: ClassifyResponse): unknown {
+    const obj: any = {};
+    if (message.id !== "") {
+      obj.id = message.id;
+    }
+    if (message.dropped !== 0) {
+      obj.dropped = Math.round(message.dropped);
+    }
+    if (message.classification !== undefined) {
+      obj.classification = Classification.toJSON(message.classification);
+    }
+    if (message.error !== undefined) {
+      obj.error = FrameError.toJSON(message.error);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ClassifyResponse>): ClassifyResponse {
+    return ClassifyResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ClassifyResponse>): ClassifyResponse {
+    const message = createBaseClassifyResponse();
+    message.id = object.id ?? "";
+    message.dropped = object.dropped ?? 0;
+    message.classification = (object.classification !== undefined && object.classification !== null)
+      ? Classification.fromPartial(object.classification)
+      : undefined;
+    message.error = (object.error !== undefined && object.error !== null)
+      ? FrameError.fromPartial(object.error)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseClassification(): Classification {
+  return {
+    model: "",
+    version: 0n,
+    classes: [],
+    tokensKept: [],
+    flops: 0,
+    joules: undefined,
+    budget: undefined,
+    queueMs: 0,
+    computeMs: 0,
+  };
+}
+
+export const Classification: MessageFns<Classification> = {
+  encode(message: Classification, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.model !== "") {
+      writer.uint32(10).string(message.model);
+    }
+    if (message.version !== 0n) {
+      if (BigInt.asIntN(64, message.version) !== message.version) {
+        throw new globalThis.Error("value provided for field message.version of type int64 too large");
+      }
+      writer.uint32(16).int64(message.version);
+    }
+    for (const v of message.classes) {
+      ClassScore.encode(v!, writer.uint32(26).fork()).join();
+    }
+    if (message.tokensKept.length !== 0) {
+      writer.uint32(34).fork();
+      for (const v of message.tokensKept) {
+        writer.uint32(v);
+      }
+      writer.join();
+    }
+    if (message.flops !== 0) {
+      writer.uint32(41).double(message.flops);
+    }
+    if (message.joules !== undefined) {
+      writer.uint32(49).double(message.joules);
+    }
+    if (message.budget !== undefined) {
+      writer.uint32(57).double(message.budget);
+    }
+    if (message.queueMs !== 0) {
+      writer.uint32(65).double(message.queueMs);
+    }
+    if (message.computeMs !== 0) {
+      writer.uint32(73).double(message.computeMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Classification {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseClassification();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.model = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.version = reader.int64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.classes.push(ClassScore.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 4: {
+            if (tag === 32) {
+              message.tokensKept.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 34) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.tokensKept.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 5: {
+            if (tag !== 41) {
+              break;
+            }
+
+            message.flops = reader.double();
+            continue;
+          }
+          case 6: {
+            if (tag !== 49) {
+              break;
+            }
+
+            message.joules = reader.double();
+            continue;
+          }
+          case 7: {
+            if (tag !== 57) {
+              break;
+            }
+
+            message.budget = reader.double();
+            continue;
+          }
+          case 8: {
+            if (tag !== 65) {
+              break;
+            }
+
+            message.queueMs = reader.double();
+            continue;
+          }
+          case 9: {
+            if (tag !== 73) {
+              break;
+            }
+
+            message.computeMs = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Classification {
+    return {
+      model: isSet(object.model) ? globalThis.String(object.model) : "",
+      version: isSet(object.version) ? BigInt(object.version) : 0n,
+      classes: globalThis.Array.isArray(object?.classes) ? object.classes.map((e: any) => ClassScore.fromJSON(e)) : [],
+      tokensKept: globalThis.Array.isArray(object?.tokensKept)
+        ? object.tokensKept.map((e: any) => globalThis.Number(e))
+        : globalThis.Array.isArray(object?.tokens_kept)
+        ? object.tokens_kept.map((e: any) => globalThis.Number(e))
+        : [],
+      flops: isSet(object.flops) ? globalThis.Number(object.flops) : 0,
+      joules: isSet(object.joules) ? globalThis.Number(object.joules) : undefined,
+      budget: isSet(object.budget) ? globalThis.Number(object.budget) : undefined,
+      queueMs: isSet(object.queueMs)
+        ? globalThis.Number(object.queueMs)
+        : isSet(object.queue_ms)
+        ? globalThis.Number(object.queue_ms)
+        : 0,
+      computeMs: isSet(object.computeMs)
+        ? globalThis.Number(object.computeMs)
+        : isSet(object.compute_ms)
+        ? globalThis.Number(object.compute_ms)
+        : 0,
+    };
+  },
+
+  toJSON(message: Classification): unknown {
+    const obj: any = {};
+    if (message.model !== "") {
+      obj.model = message.model;
+    }
+    if (message.version !== 0n) {
+      obj.version = message.version.toString();
+    }
+    if (message.classes?.length) {
+      obj.classes = message.classes.map((e) => ClassScore.toJSON(e));
+    }
+    if (message.tokensKept?.length) {
+      obj.tokensKept = message.tokensKept.map((e) => Math.round(e));
+    }
+    if (message.flops !== 0) {
+      obj.flops = floatToJson(message.flops);
+    }
+    if (message.joules !== undefined) {
+      obj.joules = floatToJson(message.joules);
+    }
+    if (message.budget !== undefined) {
+      obj.budget = floatToJson(message.budget);
+    }
+    if (message.queueMs !== 0) {
+      obj.queueMs = floatToJson(message.queueMs);
+    }
+    if (message.computeMs !== 0) {
+      obj.computeMs = floatToJson(message.computeMs);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Classification>): Classification {
+    return Classification.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Classification>): Classification {
+    const message = createBaseClassification();
+    message.model = object.model ?? "";
+    message.version = (object.version !== undefined && object.version !== null) ? BigInt(object.version) : 0n;
+    message.classes = object.classes?.map((e) => ClassScore.fromPartial(e)) || [];
+    message.tokensKept = object.tokensKept?.map((e) => e) || [];
+    message.flops = object.flops ?? 0;
+    message.joules = object.joules ?? undefined;
+    message.budget = object.budget ?? undefined;
+    message.queueMs = object.queueMs ?? 0;
+    message.computeMs = object.computeMs ?? 0;
+    return message;
+  },
+};
+
+function createBaseClassScore(): ClassScore {
+  return { index: 0, label: "", probability: 0 };
+}
+
+export const ClassScore: MessageFns<ClassScore> = {
+  encode(message: ClassScore, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.index !== 0) {
+      writer.uint32(8).uint32(message.index);
+    }
+    if (message.label !== "") {
+      writer.uint32(18).string(message.label);
+    }
+    if (message.probability !== 0) {
+      writer.uint32(25).double(message.probability);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ClassScore {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseClassScore();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.index = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.label = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 25) {
+              break;
+            }
+
+            message.probability = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ClassScore {
+    return {
+      index: isSet(object.index) ? globalThis.Number(object.index) : 0,
+      label: isSet(object.label) ? globalThis.String(object.label) : "",
+      probability: isSet(object.probability) ? globalThis.Number(object.probability) : 0,
+    };
+  },
+
+  toJSON(message: ClassScore): unknown {
+    const obj: any = {};
+    if (message.index !== 0) {
+      obj.index = Math.round(message.index);
+    }
+    if (message.label !== "") {
+      obj.label = message.label;
+    }
+    if (message.probability !== 0) {
+      obj.probability = floatToJson(message.probability);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ClassScore>): ClassScore {
+    return ClassScore.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ClassScore>): ClassScore {
+    const message = createBaseClassScore();
+    message.index = object.index ?? 0;
+    message.label = object.label ?? "";
+    message.probability = object.probability ?? 0;
+    return message;
+  },
+};
+
+function createBaseFrameError(): FrameError {
+  return { code: 0, message: "" };
+}
+
+export const FrameError: MessageFns<FrameError> = {
+  encode(message: FrameError, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.code !== 0) {
+      writer.uint32(8).uint32(message.code);
+    }
+    if (message.message !== "") {
+      writer.uint32(18).string(message.message);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FrameError {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFrameError();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.code = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.message = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): FrameError {
+    return {
+      code: isSet(object.code) ? globalThis.Number(object.code) : 0,
+      message: isSet(object.message) ? globalThis.String(object.message) : "",
+    };
+  },
+
+  toJSON(message: FrameError): unknown {
+    const obj: any = {};
+    if (message.code !== 0) {
+      obj.code = Math.round(message.code);
+    }
+    if (message.message !== "") {
+      obj.message = message.message;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<FrameError>): FrameError {
+    return FrameError.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FrameError>): FrameError {
+    const message = createBaseFrameError();
+    message.code = object.code ?? 0;
+    message.message = object.message ?? "";
+    return message;
+  },
+};
+
 export type ServingServiceDefinition = typeof ServingServiceDefinition;
 export const ServingServiceDefinition = {
   name: "ServingService",
@@ -2399,6 +3431,15 @@ export const ServingServiceDefinition = {
       responseStream: true,
       options: {},
     },
+    /** Classifies a stream of encoded frames, answers in their order. A frame that fails answers in its place, and the stream lives on. */
+    classify: {
+      name: "Classify",
+      requestType: ClassifyRequest as typeof ClassifyRequest,
+      requestStream: true,
+      responseType: ClassifyResponse as typeof ClassifyResponse,
+      responseStream: true,
+      options: {},
+    },
   },
 } as const;
 
@@ -2419,6 +3460,11 @@ export interface ServingServiceImplementation<CallContextExt = {}> {
     request: AsyncIterable<CompareRequest>,
     context: CallContext & CallContextExt,
   ): ServerStreamingMethodResult<DeepPartial<CompareResponse>>;
+  /** Classifies a stream of encoded frames, answers in their order. A frame that fails answers in its place, and the stream lives on. */
+  classify(
+    request: AsyncIterable<ClassifyRequest>,
+    context: CallContext & CallContextExt,
+  ): ServerStreamingMethodResult<DeepPartial<ClassifyResponse>>;
 }
 
 export interface ServingServiceClient<CallOptionsExt = {}> {
@@ -2438,6 +3484,11 @@ export interface ServingServiceClient<CallOptionsExt = {}> {
     request: AsyncIterable<DeepPartial<CompareRequest>>,
     options?: CallOptions & CallOptionsExt,
   ): AsyncIterable<CompareResponse>;
+  /** Classifies a stream of encoded frames, answers in their order. A frame that fails answers in its place, and the stream lives on. */
+  classify(
+    request: AsyncIterable<DeepPartial<ClassifyRequest>>,
+    options?: CallOptions & CallOptionsExt,
+  ): AsyncIterable<ClassifyResponse>;
 }
 
 function bytesFromBase64(b64: string): Uint8Array {
