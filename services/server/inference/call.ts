@@ -30,6 +30,8 @@ export interface InferenceAnswer {
   /** The outputs that were asked for, in that order. */
   readonly outputs: readonly { readonly name: string; readonly value: TensorValue }[];
   readonly run: InferenceRun;
+  /** Milliseconds that the call waited for its run. */
+  readonly queueMs: number;
   /** What the call cost, once the meter has been read after it; undefined without a meter. */
   readonly joules?: Promise<number | undefined> | undefined;
 }

@@ -132,7 +132,7 @@ export class Inference {
     const flops = tokensKept.map((kept) => flopsOf(served.manifest, kept));
     const outputs = wanted.map((name) => ({ name, value: result.outputs[name]! }));
     const { runBatch, queueMs, execution } = result;
-    return { served, outputs, run: { batch, runBatch, queueMs, execution, tokensKept, flops, budget } };
+    return { served, outputs, queueMs, run: { batch, runBatch, execution, tokensKept, flops, budget } };
   }
 }
 

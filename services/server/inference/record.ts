@@ -11,8 +11,6 @@ export interface InferenceRun {
   readonly batch: number;
   /** Samples of the run that it was part of, those of other calls included. */
   readonly runBatch: number;
-  /** Milliseconds that it waited for its run. */
-  readonly queueMs: number;
   /** The run itself, the same object for all its calls. */
   readonly execution: Execution;
   /** [sample][stage]. */

@@ -44,7 +44,6 @@ test('metrics count what is finite, and never throw', async () => {
   const run = {
     batch: 2,
     runBatch: 2,
-    queueMs: 0,
     execution,
     tokensKept: [[NaN, 9]],
     flops: [NaN, 7],

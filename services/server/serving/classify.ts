@@ -122,7 +122,10 @@ function callOf({ request: { frame } }: Framed, settings: ClassifySettings): Inf
   };
 }
 
-function classificationOf({ served, outputs, run }: InferenceAnswer, topK: number): DeepPartial<Classification> {
+function classificationOf(
+  { served, outputs, run, queueMs }: InferenceAnswer,
+  topK: number,
+): DeepPartial<Classification> {
   const logits = outputs[0]?.value.data;
   if (!(logits instanceof Float32Array)) {
     throw new HeartwoodError('FAILED_PRECONDITION', `model ${served.model}: its ${LOGITS} are not float32`);
@@ -141,7 +144,7 @@ function classificationOf({ served, outputs, run }: InferenceAnswer, topK: numbe
     tokensKept: [...(run.tokensKept[0] ?? [])],
     flops: run.flops[0] ?? 0,
     budget: run.budget?.[0],
-    queueMs: run.queueMs,
+    queueMs,
     computeMs: endedAt - startedAt,
   };
 }
