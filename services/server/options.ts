@@ -1,5 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { z } from 'zod';
+import { highestSampleHz } from '../../libs/energy/meter.js';
+import { meterChoices } from '../../libs/energy/meters/index.js';
 import { isolations } from '../../libs/runtime/carrier.js';
 import { invalid } from '../../libs/errors/error.js';
 import { transportShape } from '../grpc/settings.js';
@@ -57,6 +59,12 @@ const schema = z.object({
     .default([]),
   /** Share of the answered calls that version 1 runs too, to be compared. */
   shadow: z.number().min(0).max(1).default(0),
+  /** The energy meter: the first that is found, none, or one by name. */
+  energyMeter: z.enum(meterChoices).default('auto'),
+  /** Readings of it a second. */
+  energySampleHz: z.number().positive().max(highestSampleHz).default(20),
+  /** Where the `/sys` of the machine is: a container may have it mounted elsewhere. */
+  energyRoot: z.string().min(1).default('/'),
   logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'),
 });
 

@@ -12,6 +12,7 @@ import { Shadowing } from './adapting/shadowing/shadowing.js';
 import { Catalog } from './catalog/catalog.js';
 import { healthOf } from './catalog/health.js';
 import { ImagePool } from './inference/image-pool.js';
+import { openServerEnergy } from './energy/energy.js';
 import { Inference } from './inference/inference.js';
 import { openInference } from './open-inference/service.js';
 import { InferenceStatistics } from './open-inference/statistics.js';
@@ -23,6 +24,7 @@ import { ServerMetrics } from './metrics/server-metrics.js';
 import { compareCall } from './serving/compare.js';
 import { Allowance } from './serving/compare-samples.js';
 import { classifyCall } from './serving/classify.js';
+import type { Scheduler } from './scheduling/scheduler.js';
 import { serving } from './serving/service.js';
 
 export interface RunningServer {
@@ -35,7 +37,8 @@ export interface RunningServer {
 /**
  * Starts a server: opens its ports, looks at the repository once, and resolves when what is there is loaded; then the log has a line
  * with `"event":"ready"`, `grpcPort` and `metricsPort`. From then on it keeps in step with the repository by polling.
- * Throws NOT_FOUND (no repository), INVALID_ARGUMENT (an option, a file of certificates or tokens), UNAVAILABLE (a port that is taken).
+ * Throws NOT_FOUND (no repository), INVALID_ARGUMENT (an option, a file of certificates or tokens), UNAVAILABLE (a port that is taken),
+ * FAILED_PRECONDITION (an energy meter that was named is not there).
  */
 export async function startServer(options: ServerOptions, logger?: Logger): Promise<RunningServer> {
   const settings = settingsOf(options);
@@ -44,7 +47,13 @@ export async function startServer(options: ServerOptions, logger?: Logger): Prom
   const report = (error: unknown, method: string): void =>
     log.error({ method, err: error }, 'a call failed by a defect of ours');
   const registry = createRegistry();
-  const transport = await openTransport(settings, { port: settings.port, log, registry, report });
+  const energy = await openServerEnergy(settings, registry, log);
+  const transport = await openTransport(settings, { port: settings.port, log, registry, report }).catch(
+    async (error: unknown) => {
+      await energy.close();
+      throw error;
+    },
+  );
   const workers = new WorkerMetrics(registry, log, () => runtime.processes());
   const instances = settings.instances ?? settings.workers;
   const runtime = createRuntime({
@@ -61,7 +70,11 @@ export async function startServer(options: ServerOptions, logger?: Logger): Prom
   const warmUpSizes = settings.warmUp ? sizesToWarmUp(settings) : [];
   const catalog = new Catalog(
     repository,
-    (entry, signal) => loadVersion(repository, runtime, entry, { ...settings, instances, warmUpSizes }, signal),
+    (entry, signal) => {
+      const account = (scheduler: Scheduler) => energy.account(entry.manifest.model, entry.version, scheduler);
+      const loading = { ...settings, instances, warmUpSizes, account };
+      return energy.beside(() => loadVersion(repository, runtime, entry, loading, signal));
+    },
     {
       changed: (changed) => {
         for (const listener of [metrics, controller, shadowing]) listener.changed(changed);
@@ -116,7 +129,7 @@ export async function startServer(options: ServerOptions, logger?: Logger): Prom
     endpoint = await serveMetrics(registry, settings.metricsPort, settings.metricsHost ?? settings.host);
     grpcPort = await transport.listen();
   } catch (error) {
-    await Promise.all([endpoint?.close(), transport.stop(0)]);
+    await Promise.all([endpoint?.close(), transport.stop(0), energy.close()]);
     throw error;
   }
   await catalog.sync();
@@ -131,7 +144,7 @@ export async function startServer(options: ServerOptions, logger?: Logger): Prom
     controller.stop();
     shadowing.stop();
     await catalog.stop();
-    await Promise.all([runtime.close(), images.close(), endpoint.close()]);
+    await Promise.all([runtime.close(), images.close(), endpoint.close(), energy.close()]);
     log.info({ event: 'stopped' }, 'stopped');
   };
   let stopped: Promise<void> | undefined;

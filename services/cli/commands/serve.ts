@@ -1,5 +1,6 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { messageOf } from '../../../libs/errors/error.js';
+import { meterChoices } from '../../../libs/energy/meters/index.js';
 import { isolations } from '../../../libs/runtime/carrier.js';
 import { type LatencyObjective, parseObjective } from '../../server/adapting/latency/objective.js';
 import { loadControls } from '../../server/catalog/load-control.js';
@@ -70,6 +71,15 @@ export function serveCommand(context: Context): Command {
       'share of the answered requests that version 1 runs too, to be compared (default: 0)',
       number({ min: 0, max: 1 }),
     )
+    .addOption(
+      new Option('--energy-meter <name>', 'which meter (default: auto, the first that is found)').choices(meterChoices),
+    )
+    .option(
+      '--energy-sample-hz <n>',
+      'readings of it a second, 100 at most (default: 20)',
+      number({ min: 0, inclusive: false }),
+    )
+    .option('--energy-root <folder>', 'where the /sys of the machine is (default: /)')
     .option('--log-level <level>', 'trace, debug, info, warn, error or silent (default: info)')
     .action(({ loadModel, ...options }: Options) => {
       const loadModels = loadModel ? { loadModels: loadModel } : {};

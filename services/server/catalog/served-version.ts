@@ -76,6 +76,11 @@ export class ServedVersion {
   }
 }
 
+export interface LoadSettings extends SchedulingSettings, WarmUpSettings {
+  /** What the scheduler is served through: accounts for its runs. */
+  readonly account?: (scheduler: Scheduler) => Scheduler;
+}
+
 /**
  * Loads a version after checking its digests: the runtime never sees a file that is not what was published. Then runs it once with
  * each of the batch sizes of the warm-up.
@@ -86,12 +91,13 @@ export async function loadVersion(
   repository: Repository,
   runtime: Runtime,
   entry: VersionEntry,
-  settings: SchedulingSettings & WarmUpSettings,
+  settings: LoadSettings,
   signal?: AbortSignal,
 ): Promise<ServedVersion> {
   const manifest = await repository.verify(entry.manifest.model, entry.version, signal);
   const session = await runtime.load(join(entry.directory, 'model.onnx'), { instances: settings.instances });
-  const served = new ServedVersion(manifest, new BatchingScheduler(session, settings), session);
+  const scheduler = new BatchingScheduler(session, settings);
+  const served = new ServedVersion(manifest, settings.account?.(scheduler) ?? scheduler, session);
   try {
     const mismatch = manifestMismatch(served);
     if (mismatch !== undefined)

@@ -10,7 +10,6 @@ import type { InferenceObserver, InferenceRecord, InferenceRun, Phase } from './
 import { noShadow, type Shadow, type ShadowedCall } from './shadow.js';
 import type { InferenceResult } from '../scheduling/scheduler.js';
 
-/** What there is of a call that is to be run a second time. */
 /** What is noted of a call on its way. */
 interface Journal {
   readonly started: number;
@@ -131,8 +130,9 @@ export class Inference {
     const tokensKept = tokensKeptOf(served.manifest, result.outputs[TOKENS_KEPT], batch);
     const flops = tokensKept.map((kept) => flopsOf(served.manifest, kept));
     const outputs = wanted.map((name) => ({ name, value: result.outputs[name]! }));
-    const { runBatch, queueMs, execution } = result;
-    return { served, outputs, queueMs, run: { batch, runBatch, execution, tokensKept, flops, budget } };
+    const { runBatch, queueMs, execution, joules } = result;
+    const run = { batch, runBatch, execution, tokensKept, flops, budget, ...(joules ? { joules } : {}) };
+    return { served, outputs, queueMs, run };
   }
 }
 

@@ -37,6 +37,11 @@ export interface InferenceResult {
   readonly queueMs: number;
   readonly computeMs: number;
   readonly execution: Execution;
+  /**
+   * Of the job: its share of what its execution took above idling. Known with the meter's next reading, so wait for it only where the
+   * answer may wait; undefined where it was not metered. Absent where nothing is. Never rejects.
+   */
+  readonly joules?: Promise<number | undefined>;
 }
 
 /** A place in the queue, held from before a call is preprocessed. */
