@@ -35,11 +35,11 @@ interface ServerProcess {
 }
 
 /** Starts a server and waits for the log line that names its ports. */
-async function startProcess(): Promise<ServerProcess> {
+async function startProcess(...more: string[]): Promise<ServerProcess> {
   const command = fileURLToPath(new URL('../services/cli/main.js', import.meta.url));
   const options = { repository: repository.directory, host: '127.0.0.1', port: 0, 'metrics-port': 0, 'poll-ms': 50 };
   const flags = Object.entries(options).flatMap(([name, value]) => [`--${name}`, String(value)]);
-  const child = spawn(process.execPath, [command, 'serve', ...flags], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(process.execPath, [command, 'serve', ...flags, ...more], { stdio: ['ignore', 'pipe', 'pipe'] });
   children.add(child);
   const ended = once(child, 'exit').then(([code]) => {
     children.delete(child);
@@ -127,6 +127,20 @@ test('on SIGTERM it answers what is under way, takes nothing more, and ends with
   assert.equal(server.log.at(-1)?.['event'], 'stopped');
   await assert.rejects(client.infer(heavyRequest()), { code: 'UNAVAILABLE' });
   client.close();
+});
+
+test('explicit load control by flags: only the models that are named are loaded, cold where that is wanted', async () => {
+  const server = await startProcess('--load-control', 'explicit', '--load-model', 'net', '--no-warm-up');
+  const client = connectInference(server.address);
+  assert.equal(await client.modelReady('net'), true);
+  assert.equal(await client.modelReady('heavy'), false);
+  await assert.rejects(client.infer(heavyRequest()), {
+    code: 'UNAVAILABLE',
+    message: 'version 1 of heavy: it is not loaded',
+  });
+  client.close();
+  server.child.kill('SIGTERM');
+  assert.equal(await server.ended, 0);
 });
 
 test('a request that is cancelled while it waits never runs', async () => {

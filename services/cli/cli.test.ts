@@ -119,7 +119,10 @@ describe('heartwood', () => {
     await refuses([...evaluate, '--versions', '1,9'], /version 9 of net: expected one of 1, 2/);
     await refuses(['evaluate', ...inNet(), '--data', join(folder, 'no-data')], /no-data/);
     await refuses([...evaluate, '--json', join(folder, 'no', 'such.json')], /such\.json: cannot be written/);
-    await refuses(['serve', '--repository', repository.directory, '--port', '70000'], /at most 65535/);
+    const serve = ['serve', '--repository', repository.directory];
+    await refuses([...serve, '--port', '70000'], /at most 65535/);
+    await refuses([...serve, '--load-control', 'sometimes'], /Allowed choices are none, poll, explicit/);
+    await refuses([...serve, '--load-model', 'net'], /option loadModels: expected none with load control poll/);
   });
 
   it('lists, promotes and removes versions', async () => {

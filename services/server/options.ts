@@ -76,7 +76,12 @@ export type ServerSettings = z.output<typeof schema>;
 /** Fills in the defaults. Throws INVALID_ARGUMENT naming the option. */
 export function settingsOf(options: ServerOptions): ServerSettings {
   const parsed = schema.safeParse(options);
-  if (parsed.success) return parsed.data;
+  if (parsed.success) {
+    const { loadControl, loadModels } = parsed.data;
+    if (loadModels.length > 0 && loadControl !== 'explicit')
+      throw invalid(`option loadModels: expected none with load control ${loadControl}, it is for explicit`);
+    return parsed.data;
+  }
   const issue = parsed.error.issues[0];
   throw invalid(`option ${issue?.path.join('.') || 'list'}: ${issue?.message ?? 'not as expected'}`, parsed.error);
 }

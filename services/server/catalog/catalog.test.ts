@@ -170,6 +170,24 @@ test('explicit control loads at the start what it is told to', async () => {
   }
 });
 
+test('a look while the start still loads takes nothing from it', async () => {
+  const { catalog, state, log } = catalogOf(new Set(), { control: 'explicit', atStart: ['m'] });
+  state.versions = [1, 2];
+  await Promise.all([catalog.sync(), catalog.sync(), catalog.sync()]);
+  assert.deepEqual(log, ['load 1', 'load 2']);
+  assert.deepEqual(statesOf(catalog), ['1 ready', '2 ready']);
+});
+
+test('stopping waits for a load under way, and frees what it loaded', async () => {
+  const { catalog, state, log } = catalogOf(new Set(), { control: 'explicit', atStart: [] });
+  state.versions = [1];
+  await catalog.sync();
+  const loading = catalog.loadModel('m');
+  await catalog.stop();
+  await assert.rejects(loading, { code: 'UNAVAILABLE', message: 'the server is stopping' });
+  assert.equal(log.filter((line) => line === 'load 1').length, log.filter((line) => line === 'retire 1').length);
+});
+
 test('without any control the start alone loads, and promoting works', async () => {
   const { catalog, state, log } = catalogOf(new Set(), { control: 'none', atStart: [] });
   state.versions = [1, 2];

@@ -74,10 +74,20 @@ export class Catalog {
    * other, those that cannot do not wait for them.
    */
   sync(): Promise<void> {
-    const first = !this.#begun;
-    this.#begun = true;
-    if (first) return this.#inTurn(() => this.#sync(scopeAtStart(this.settings)));
+    if (!this.#begun) {
+      this.#begun = true;
+      return this.#inTurn(() => this.#begin());
+    }
     return this.control === 'poll' ? this.#inTurn(() => this.#sync(everyModel)) : this.#sync(noModel);
+  }
+
+  /** The first look. A call may have entered versions as not loaded meanwhile, so those are tried too. */
+  async #begin(): Promise<void> {
+    await this.#sync(scopeAtStart(this.settings), true);
+    for (const model of this.settings.atStart) {
+      if (model !== '*' && !this.#models.has(model))
+        this.log.warn({ model }, 'a model that is to be loaded at the start is not in the repository');
+    }
   }
 
   /**
@@ -159,6 +169,7 @@ export class Catalog {
   async stop(): Promise<void> {
     this.#stop.abort();
     await this.#loop;
+    await this.#turn;
     for (const { versions } of this.#models.values())
       for (const version of versions.values()) void this.#retire(version);
     this.#models.clear();

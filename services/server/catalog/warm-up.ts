@@ -10,10 +10,9 @@ export interface WarmUpSettings {
   readonly warmUpSizes: readonly number[];
 }
 
-/** One sample, and the largest run that is aimed at. */
+/** One sample, and the largest run that is aimed at, where any is. */
 export function sizesToWarmUp({ preferredBatches, runBatch, maxBatch }: Batches): number[] {
-  const largest = preferredBatches.length > 0 ? Math.max(...preferredBatches) : runBatch;
-  return [...new Set([1, Math.min(largest, runBatch, maxBatch)])];
+  return [...new Set([1, Math.min(Math.max(1, ...preferredBatches), runBatch, maxBatch)])];
 }
 
 interface Batches {
