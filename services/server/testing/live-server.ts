@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict';
-import { createChannel, createClient, type Client, Status } from 'nice-grpc';
+import { type Channel, type Client, Status } from 'nice-grpc';
 import type { Repository } from '../../../libs/store/repository.js';
-import { createLogger } from '../../../libs/telemetry/log.js';
+import { createLogger, type Logger } from '../../../libs/telemetry/log.js';
 import {
   type DeepPartial,
   GRPCInferenceServiceDefinition,
   type ModelInferRequest,
 } from '../../../proto/gen/open_inference_grpc.js';
+import { type ConnectionOptions, openChannel } from '../../grpc/channel.js';
 import { connectInference, type InferenceClient } from '../client.js';
 import type { ServerOptions } from '../options.js';
 import { startServer } from '../server.js';
@@ -17,6 +18,8 @@ import { temporaryRepository } from './temporary-repository.js';
 export interface LiveServer {
   readonly repository: Repository;
   readonly grpcPort: number;
+  readonly address: string;
+  readonly channel: Channel;
   readonly metricsUrl: string;
   /** The generated client: it can say what a well-behaved one would not. */
   readonly raw: Client<GRPCInferenceServiceDefinition>;
@@ -30,7 +33,12 @@ export interface LiveServer {
   stop(): Promise<void>;
 }
 
-export async function liveServer(options: Partial<ServerOptions> = {}): Promise<LiveServer> {
+/** @param connection how `raw` and `client` reach it */
+export async function liveServer(
+  options: Partial<ServerOptions> = {},
+  connection: ConnectionOptions = {},
+  logger: Logger = createLogger('test', 'silent'),
+): Promise<LiveServer> {
   const { repository, remove } = await temporaryRepository();
   await publishGraph(repository, 'net', meanModel());
   await publishGraph(repository, 'net', budgetModel(), budgetDraft);
@@ -45,23 +53,25 @@ export async function liveServer(options: Partial<ServerOptions> = {}): Promise<
       maxBatch: 8,
       ...options,
     },
-    createLogger('test', 'silent'),
+    logger,
   );
   const address = `127.0.0.1:${server.grpcPort}`;
-  const channel = createChannel(address);
-  const client = connectInference(address);
+  const { channel, clients } = openChannel(address, connection);
+  const client = connectInference(address, connection);
   const metricsUrl = `http://127.0.0.1:${server.metricsPort}/metrics`;
   const metrics = async (): Promise<string> => (await fetch(metricsUrl)).text();
   return {
     repository,
     grpcPort: server.grpcPort,
     metricsUrl,
-    raw: createClient(GRPCInferenceServiceDefinition, channel),
+    address,
+    channel,
+    raw: clients.create(GRPCInferenceServiceDefinition, channel),
     client,
     call: (name) => {
       const serverLive = { ...GRPCInferenceServiceDefinition.methods.serverLive, name };
       const definition = { ...GRPCInferenceServiceDefinition, methods: { serverLive } };
-      return createClient(definition, channel).serverLive({});
+      return clients.create(definition, channel).serverLive({});
     },
     metrics,
     metric: async (series) => {
