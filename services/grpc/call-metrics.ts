@@ -59,7 +59,7 @@ export class CallMetrics {
     this.#handled.inc({ ...labels, grpc_code: codeName(status.OK) }, 0);
   }
 
-  readonly layer: CallLayer = (call, { method, base }) => {
+  readonly layer: CallLayer = (call, { method, base, stream }) => {
     const labels = labelsOf(method);
     const started = performance.now();
     let ended = false;
@@ -72,7 +72,8 @@ export class CallMetrics {
     // What grpc-js refuses by itself (a message too large, a deadline) passes no interceptor, but does pass here.
     const send = base.sendStatus.bind(base);
     base.sendStatus = (sent) => {
-      end(sent.code ?? status.UNKNOWN);
+      // Whoever has gone gets no status any more.
+      if (!stream.destroyed && !stream.closed) end(sent.code ?? status.UNKNOWN);
       send(sent);
     };
     this.#started.inc(labels);
