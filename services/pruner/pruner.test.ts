@@ -3,9 +3,14 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, beforeEach, test } from 'node:test';
+import { createClient } from 'nice-grpc';
 import { HeartwoodError } from '../../libs/errors/error.js';
 import { openRepository } from '../../libs/store/repository.js';
 import { createLogger } from '../../libs/telemetry/log.js';
+import { HealthCheckResponse_ServingStatus, HealthDefinition } from '../../proto/gen/grpc/health/v1/health.js';
+import { ServerReflectionDefinition } from '../../proto/gen/grpc/reflection/v1/reflection.js';
+import { type ConnectionOptions, openChannel } from '../grpc/channel.js';
+import { makeAuthority, withoutOpenssl } from '../grpc/testing/certificates.js';
 import { connectPruning, type Job, JobState, type PruneWish, type PruningClient, StageState } from './client.js';
 import { type RunningPruner, startPruner, startWorker } from './pruner.js';
 import { type Entered, matrixPruning } from './testing/matrix-pruning.js';
@@ -232,4 +237,47 @@ test('a second pruner on the same data, a taken port, a worker without a databas
   );
   await assert.rejects(startWorker(options, { logger }), coded('INVALID_ARGUMENT', /option database/));
   await assert.rejects(startPruner({ ...options, port: 70000 }, { logger }), coded('INVALID_ARGUMENT', /option port/));
+});
+
+test('health, reflection and metrics of calls are there, as on the server', async () => {
+  const { channel } = openChannel(`127.0.0.1:${pruner.grpcPort}`);
+  try {
+    const { statuses } = await createClient(HealthDefinition, channel).list({});
+    for (const name of ['', 'heartwood.pruning.v1.PruningService'])
+      assert.deepEqual(statuses[name], { status: HealthCheckResponse_ServingStatus.SERVING }, name);
+    async function* requests() {
+      yield { listServices: '' };
+      yield { fileContainingSymbol: 'heartwood.pruning.v1.Job' };
+    }
+    const answers = [];
+    for await (const answer of createClient(ServerReflectionDefinition, channel).serverReflectionInfo(requests()))
+      answers.push(answer);
+    const [listed, described] = answers;
+    const names = listed?.listServicesResponse?.service.map(({ name }) => name);
+    assert.ok(names?.includes('heartwood.pruning.v1.PruningService'));
+    assert.ok(described?.fileDescriptorResponse?.fileDescriptorProto[0]?.includes('PruningService'));
+    const text = await (await fetch(`http://127.0.0.1:${pruner.metricsPort}/metrics`)).text();
+    assert.match(text, /^grpc_server_handled_total\{.*grpc_method="CreateJob",grpc_code="OK"\} [1-9]/m);
+  } finally {
+    channel.close();
+  }
+});
+
+test('over TLS and with a token', { skip: withoutOpenssl }, async () => {
+  const authority = makeAuthority(root, 'authority');
+  const { cert, key } = authority.issue('pruner');
+  const authToken = 'a-token-for-the-pruner';
+  const secured = { ...options, dataDirectory: join(root, 'secured'), tlsCert: cert, tlsKey: key, authToken };
+  const guarded = await startPruner(secured, { logger, work: matrixPruning(() => undefined) });
+  try {
+    const list = async (connection: ConnectionOptions) => {
+      const visitor = connectPruning(`127.0.0.1:${guarded.grpcPort}`, connection);
+      return visitor.list().finally(() => visitor.close());
+    };
+    assert.deepEqual((await list({ tlsCa: authority.cert, authToken })).jobs, []);
+    await assert.rejects(list({ tlsCa: authority.cert }), coded('UNAUTHENTICATED', /metadata authorization/));
+    await assert.rejects(list({ authToken }), coded('UNAVAILABLE', /./));
+  } finally {
+    await guarded.stop();
+  }
 });
