@@ -92,13 +92,6 @@ test('streams and calls whose answers nobody reads cost a bounded amount of memo
       for (let i = 0; i < 20; i++) await ask().catch(() => undefined);
       peak = Math.max(peak, await memory());
     }
-    console.error(
-      'GREW',
-      (peak - before) / megabytes,
-      sent,
-      await taken('ModelStreamInfer', 'bidi_stream'),
-      await taken('ModelInfer', 'unary'),
-    );
     assert.ok(sent < 8 * 300, 'every request of the streams was taken');
     // Requests and answers of 40 calls at 600 KB, 8 windows of 8 of them, and as much again for what the collector has not seen.
     const bound = 2 * 2 * 1.2 * values * 4 * (40 + 64);
