@@ -1,5 +1,4 @@
 import { createRequire } from 'node:module';
-import { openEnergyMeter } from '../../libs/energy/meter.js';
 import { createRuntime } from '../../libs/runtime/runtime.js';
 import { openRepository } from '../../libs/store/repository.js';
 import { createLogger, type Logger } from '../../libs/telemetry/log.js';
@@ -118,7 +117,7 @@ export async function startServer(options: ServerOptions, logger?: Logger): Prom
     allowance: new Allowance(settings.compareMaxBytes),
     maxSamples: settings.compareMaxSamples,
     idleMs: settings.compareIdleMs,
-    openMeter: openEnergyMeter,
+    meter: energy.meter,
     stopping: transport.stopping,
   });
   transport.add(ServingServiceDefinition, serving(catalog, repository, { compare, classify: classifyCall(streams) }));

@@ -2,9 +2,13 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import { test, type TestContext } from 'node:test';
+import { createChannel, createClient } from 'nice-grpc';
+import sharp from 'sharp';
 import { agxOrin } from '../../../libs/energy/testing/boards.js';
 import { moving } from '../../../libs/energy/testing/moving-board.js';
+import { type Classification, ServingServiceDefinition } from '../../../proto/gen/heartwood/serving/v1/serving.js';
 import type { ServerOptions } from '../options.js';
 import { startServer } from '../server.js';
 import { temporaryRepository } from '../testing/temporary-repository.js';
@@ -44,6 +48,8 @@ test('the joules of the requests and of nobody are what the meter of an AGX Orin
   const seconds = (performance.now() - begin) / 1000;
   await until(async () => sumOf(await live.metrics(), 'heartwood_inference_energy_joules_count') === sent);
 
+  const frame = await classified(context, live);
+  assert.ok(frame.joules !== undefined && frame.joules >= 0, 'a frame has joules');
   const text = await live.metrics();
   const requests = sumOf(text, 'heartwood_inference_energy_joules_sum')!;
   const nobody = sumOf(text, 'heartwood_energy_unattributed_joules_total')!;
@@ -65,6 +71,21 @@ test('the joules of the requests and of nobody are what the meter of an AGX Orin
   assert.equal(sumOf(text, 'heartwood_temperature_celsius', 'zone="cv0"'), undefined);
   assert.equal(sumOf(text, 'heartwood_power_mode_info', 'id="2",name="MODE_30W"'), 1);
 });
+
+/** One frame's answer, its joules asked for. */
+async function classified(context: TestContext, { grpcPort }: LiveServer): Promise<Classification> {
+  const channel = createChannel(`127.0.0.1:${grpcPort}`);
+  context.after(() => channel.close());
+  const image = await sharp({ create: { width: 8, height: 8, channels: 3, background: 'red' } })
+    .png()
+    .toBuffer();
+  const request = { settings: { model: 'net', energy: true }, frame: { id: 'a', image } };
+  for await (const { classification } of createClient(ServingServiceDefinition, channel).classify(
+    Readable.from([request]),
+  ))
+    return classification!;
+  return assert.fail('no answer');
+}
 
 test('where nothing is metered there are no values', async (context) => {
   const root = mkdtempSync(join(tmpdir(), 'heartwood-board-'));

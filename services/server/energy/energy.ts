@@ -16,6 +16,8 @@ export interface EnergySettings {
 
 /** The energy of a server: what is metered, and whose it is. */
 export interface ServerEnergy {
+  /** What counts all that the machine takes; undefined where nothing does. */
+  readonly meter: EnergyMeter | undefined;
   /** The version's scheduler, its runs accounted for; as it is where nothing is metered. */
   account(model: string, version: number, scheduler: Scheduler): Scheduler;
   /** Does work that is no run (loading a model): what it takes is nobody's, and says nothing of idling. */
@@ -36,10 +38,13 @@ export async function openServerEnergy(
   const meter = await openMeter(settings, log);
   if (meter) meterMetrics(registry, meter);
   const close = async () => meter?.close();
-  if (!meter?.total) return { account: (_model, _version, scheduler) => scheduler, beside: (work) => work(), close };
+  if (!meter?.total) {
+    return { meter: undefined, account: (_model, _version, scheduler) => scheduler, beside: (work) => work(), close };
+  }
   const ledger = ledgerOf(meter);
   const count = ledgerMetrics(registry, ledger);
   return {
+    meter,
     account: (model, version, scheduler) =>
       accounted(scheduler, ledger, (joules) => count({ model, version: String(version) }, joules)),
     beside: async (work) => {

@@ -32,6 +32,6 @@ export interface InferenceAnswer {
   readonly run: InferenceRun;
   /** Milliseconds that the call waited for its run. */
   readonly queueMs: number;
-  /** What the call cost, once the meter has been read after it; undefined without a meter. */
+  /** The call's, as its result has them; undefined without a meter. */
   readonly joules?: Promise<number | undefined> | undefined;
 }

@@ -131,8 +131,8 @@ export class Inference {
     const flops = tokensKept.map((kept) => flopsOf(served.manifest, kept));
     const outputs = wanted.map((name) => ({ name, value: result.outputs[name]! }));
     const { runBatch, queueMs, execution, joules } = result;
-    const run = { batch, runBatch, execution, tokensKept, flops, budget, ...(joules ? { joules } : {}) };
-    return { served, outputs, queueMs, run };
+    const run = { batch, runBatch, execution, tokensKept, flops, budget };
+    return { served, outputs, queueMs, run, joules };
   }
 }
 

@@ -19,8 +19,6 @@ export interface InferenceRun {
   readonly flops: readonly number[];
   /** Nats of each sample; undefined where the version has no budget. */
   readonly budget: readonly number[] | undefined;
-  /** Of the call, as its result has them. */
-  readonly joules?: Promise<number | undefined>;
 }
 
 /** What there is to know of a call that has ended. */

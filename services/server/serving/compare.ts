@@ -29,14 +29,10 @@ export interface CompareParts {
   readonly maxSamples: number;
   /** Milliseconds that a client may take for its next sample. */
   readonly idleMs: number;
-  /** Opens the machine's meter for one comparison; undefined where there is none. */
-  openMeter(): Promise<OpenMeter | undefined>;
+  /** The machine's; undefined where there is none. */
+  readonly meter: ComparisonMeter | undefined;
   /** Aborts when the server is about to stop. */
   readonly stopping: AbortSignal;
-}
-
-interface OpenMeter extends ComparisonMeter {
-  close(): Promise<void>;
 }
 
 /** What was asked for, checked. */
@@ -58,7 +54,6 @@ export function compareCall(parts: CompareParts) {
     const either = AbortSignal.any([signal, parts.stopping, ending.signal]);
     let held: HeldSamples | undefined;
     let mine = false;
-    let meter: OpenMeter | undefined;
     let running: Promise<ComparisonResult> | undefined;
     try {
       const incoming = incomingMessages(requests, { signal: either, idleMs: parts.idleMs });
@@ -68,8 +63,11 @@ export function compareCall(parts: CompareParts) {
       const lanes = asked.served.map((served) => laneOf(parts.inference, served, asked.budget));
       const steps = latestOf<ComparisonStep>();
       busy = mine = true;
-      meter = await parts.openMeter();
-      running = compareLanes(lanes, held, asked.settings, { signal: either, meter, progress: steps.push });
+      running = compareLanes(lanes, held, asked.settings, {
+        signal: either,
+        meter: parts.meter,
+        progress: steps.push,
+      });
       running.then(steps.end, steps.end);
       for await (const step of steps) yield { progress: progressMessage(step) };
       yield { result: resultMessage(await running) };
@@ -80,7 +78,6 @@ export function compareCall(parts: CompareParts) {
       // A client that went away leaves by this road alone.
       ending.abort();
       await running?.catch(() => undefined);
-      await meter?.close();
       if (mine) busy = false;
       held?.release();
     }
