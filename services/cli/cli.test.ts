@@ -193,18 +193,25 @@ describe('heartwood', () => {
       '--warmup',
       '1',
     ]);
-    const rows = result.versions as Record<string, number>[];
+    const rows = result.versions as { version: number; latency: Record<string, number>; [key: string]: unknown }[];
     assert.deepEqual(
       rows.map(({ version }) => version),
       [2, 1],
     );
-    for (const row of rows) {
-      const latency = row.latency as unknown as { p50: number; p95: number };
-      assert.ok(latency.p50 > 0 && latency.p95 >= latency.p50);
-      assert.deepEqual([row.samples, row.accuracy, row.agreement], [samples, 1, 1]);
-      assert.equal(row.joules === null, result.meter === null);
+    assert.deepEqual([result.samples, result.requests, result.where], [samples, samples / 2, 'process']);
+    for (const { latency, accuracy, agreement, joules } of rows) {
+      assert.ok(latency.p50! > 0 && latency.p95! >= latency.p50! && latency.p99! >= latency.p95!);
+      assert.deepEqual([accuracy, agreement], [1, 1]);
+      assert.equal(joules === null, result.meter === null);
     }
-    await refuses(['compare', ...inNet(), '--data', data, '--batch', '7'], /--batch 7: more than the 6 samples/);
+    const against = ['compare', ...inNet(), '--data', data];
+    await refuses([...against, '--batch', '7'], /batch: 7 is more than the 6 samples/);
+    await refuses([...against, '--concurrency', '7'], /concurrency: 7 is more than the 6 requests/);
+    await refuses([...against, '--confidence', '1'], /Expected a number above 0\.5 and below 1/);
+    await refuses([...against, '--versions', '1,9'], /version 9 of net: expected one of 1, 2/);
+    await refuses([...against, '--report', join(folder, 'no', 'report.html')], /report\.html: cannot be written/);
+    await refuses([...against, '--server', '127.0.0.1:1'], /--server.*cannot be used with.*--repository/);
+    await refuses(['compare', '--name', 'net', '--data', data], /either --repository FOLDER or --server HOST:PORT/);
   });
 
   it('stops when it is told to', async () => {

@@ -1,78 +1,149 @@
-import { Command } from 'commander';
-import { invalid } from '../../../libs/errors/error.js';
+import { Command, Option } from 'commander';
 import { openEnergyMeter } from '../../../libs/energy/meter.js';
-import { examples, integer, jsonOption } from '../arguments.js';
+import { invalid } from '../../../libs/errors/error.js';
+import { connectInference } from '../../server/client.js';
+import { checkComparison, compareLanes } from '../../server/comparison/comparison.js';
+import type { ComparisonSettings } from '../../server/comparison/lane.js';
+import type { ComparisonResult } from '../../server/comparison/result.js';
+import { examples, integer, jsonOption, number } from '../arguments.js';
 import type { Context } from '../context.js';
-import { compare } from '../measure/compare.js';
+import { laneOf, openRemoteData, sourceOf } from '../measure/compare.js';
+import { comparisonNotes, comparisonTable } from '../measure/comparison-table.js';
 import { withVersions, type MeasureOptions } from '../measure/session.js';
-import { emit, flopsText, percent, short, textTable } from '../output.js';
-import { createProgress } from '../progress.js';
-import { withMeasureOptions } from './evaluate.js';
+import { checkWritable, emit, textTable, writeWhole } from '../output.js';
+import { createProgress, type Progress } from '../progress.js';
+import { renderComparison } from '../report/comparison-report.js';
+import { secretsOf } from '../transport-options.js';
+import { withDataOptions } from './evaluate.js';
 
-type Options = MeasureOptions & { batch: number; warmup: number; json?: string };
+interface Options extends Omit<MeasureOptions, 'repository'>, ComparisonSettings {
+  readonly repository?: string;
+  readonly server?: string;
+  readonly tlsCa?: string;
+  readonly json?: string;
+  readonly report?: string;
+}
+
+/** What was compared on what. */
+interface Compared {
+  readonly result: ComparisonResult;
+  readonly data: { readonly name: string; readonly digest: string };
+}
 
 export function compareCommand(context: Context): Command {
-  const command = withMeasureOptions(new Command('compare'))
-    .description('latency, throughput, energy and answers of versions on the same inputs, run in turn')
-    .option('--batch <n>', 'samples a run', integer({ min: 1, max: 1024 }), 1)
-    .option('--warmup <n>', 'runs of each version that are not counted', integer(), 3)
+  const base = new Command('compare')
+    .description('latency, throughput, energy, FLOPs and answers of versions on the same inputs, interleaved')
+    .option('--repository <folder>', 'the model repository, to run its versions in this process; or')
+    .addOption(
+      new Option('--server <host:port>', 'a running server, to have it run them as it serves them').conflicts(
+        'repository',
+      ),
+    )
+    .requiredOption('--name <model>', 'the model in it');
+  const command = withDataOptions(base)
+    .option('--batch <n>', 'samples of a request', integer({ min: 1, max: 1024 }), 1)
+    .option('--concurrency <n>', 'requests under way at a time', integer({ min: 1, max: 1024 }), 1)
+    .option('--warmup <n>', 'requests to each version that are not counted', integer(), 3)
+    .option('--confidence <share>', 'of the intervals', number({ min: 0.5, max: 1, inclusive: false }), 0.95)
+    .option(
+      '--tls-ca <file>',
+      'with --server: the authorities of its certificate, PEM (https://host:port: the usual ones)',
+    )
     .addOption(jsonOption())
+    .option('--report <file>', 'write the comparison with its charts as one HTML file')
     .action((options: Options) => run(options, context));
   return examples(
     command,
     'compare --repository models --name digits --versions 1,2 --data demo:digits --samples 200',
-    'compare --repository models --name vit --versions 1,2 --data photos/ --batch 8 --json -',
+    'compare --repository models --name vit --versions 1,2 --data photos/ --batch 8 --concurrency 4 --report report.html',
+    'compare --server 127.0.0.1:8001 --name vit --data photos/ --concurrency 4 --json -',
   );
 }
 
 async function run(options: Options, context: Context): Promise<void> {
+  const { report, json } = options;
+  // Before the work, not after it.
+  if (report !== undefined) await checkWritable(report);
+  if (json !== undefined && json !== '-') await checkWritable(json);
   const progress = createProgress(context);
-  const { signal } = context;
-  const meter = await openEnergyMeter();
-  await withVersions(options, signal, async ({ versions, dataset, indices }) => {
-    if (indices.length < options.batch) {
-      throw invalid(`--batch ${options.batch}: more than the ${indices.length} samples of ${dataset.name}`);
+  try {
+    const { result, data } = await compared(options, progress, context.signal);
+    progress.stop();
+    const table = comparisonTable(result);
+    const notes = comparisonNotes(result, { data: data.name, server: options.server });
+    if (report !== undefined) {
+      await writeWhole(report, renderComparison({ model: options.name, result, table, notes, data }));
     }
-    const rows = await compare(versions, dataset, indices, {
-      batch: options.batch,
-      warmup: options.warmup,
-      meter,
-      signal,
-      progress: progress.report.bind(progress),
+    const document = {
+      model: options.name,
+      where: options.server ?? 'process',
+      data: options.data,
+      dataDigest: data.digest,
+      ...result,
+      notes,
+    };
+    await emit(context, [textTable(table.head, table.rows), ...notes].join('\n'), document, json);
+  } finally {
+    progress.stop();
+  }
+}
+
+async function compared(options: Options, progress: Progress, signal: AbortSignal): Promise<Compared> {
+  if (options.server !== undefined) return byServer(options.server, options, progress, signal);
+  if (options.repository !== undefined)
+    return inProcess({ ...options, repository: options.repository }, progress, signal);
+  throw invalid('expected either --repository FOLDER or --server HOST:PORT');
+}
+
+async function inProcess(
+  options: Options & { readonly repository: string },
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<Compared> {
+  const meter = await openEnergyMeter();
+  try {
+    return await withVersions(options, signal, async ({ versions, dataset, indices }) => {
+      const hooks = { signal, meter, progress: progress.report.bind(progress) };
+      const lanes = versions.map(laneOf);
+      const result = await compareLanes(lanes, sourceOf(dataset, indices), settingsOf(options), hooks);
+      return { result, data: dataset };
     });
-    progress.stop();
-    const first = rows[0]!;
-    const table = textTable(
-      [
-        'version',
-        'policy',
-        'p50',
-        'p95',
-        'samples/s',
-        'speed-up',
-        'J/sample',
-        'FLOPs',
-        'accuracy',
-        `as ${first.version}`,
-      ],
-      rows.map((row) => [
-        String(row.version),
-        row.policy,
-        short(row.latency.p50, 'ms'),
-        short(row.latency.p95, 'ms'),
-        short(row.throughput),
-        `${(row.throughput / first.throughput).toFixed(2)}×`,
-        row.joules === null ? 'no meter' : short(row.joules, 'J'),
-        flopsText(row.flops),
-        percent(row.accuracy, 2),
-        percent(row.agreement, 1),
-      ]),
-    );
-    const json = { model: options.name, data: options.data, meter: meter?.total ? meter.name : null, versions: rows };
-    const text = `${table}\n${first.samples} samples of ${dataset.name}, batches of ${options.batch}, versions in turn`;
-    await emit(context, text, json, options.json);
-  }).finally(async () => {
-    progress.stop();
+  } finally {
     await meter?.close();
+  }
+}
+
+async function byServer(address: string, options: Options, progress: Progress, signal: AbortSignal): Promise<Compared> {
+  const { authToken } = secretsOf(process.env);
+  const client = connectInference(address, {
+    ...(options.tlsCa === undefined ? {} : { tlsCa: options.tlsCa }),
+    ...(authToken === undefined ? {} : { authToken }),
   });
+  try {
+    const { dataset, size, samples } = await openRemoteData(client, options);
+    const settings = settingsOf(options);
+    const versions = options.versions ?? [];
+    checkComparison(size, Math.max(1, versions.length), settings);
+    const asked = { ...settings, model: options.name, versions, budget: options.budget };
+    const result = await client.compare(asked, sending(samples(signal), size, progress), {
+      signal,
+      progress: ({ stage, done, total, unit }) =>
+        progress.report({ stage, done: Number(done), total: Number(total), unit }),
+    });
+    return { result, data: dataset };
+  } finally {
+    client.close();
+  }
+}
+
+async function* sending<T>(samples: AsyncIterable<T>, total: number, progress: Progress): AsyncGenerator<T> {
+  let done = 0;
+  for await (const sample of samples) {
+    yield sample;
+    progress.report({ stage: 'send', done: ++done, total, unit: 'samples' });
+  }
+}
+
+function settingsOf({ batch, concurrency, warmup, seed, confidence }: Options): ComparisonSettings {
+  return { batch, concurrency, warmup, seed, confidence };
 }

@@ -9,8 +9,8 @@ import { createProgress } from '../progress.js';
 type Options = MeasureOptions & { batch: number; json?: string };
 
 /** The options by which `evaluate` and `compare` say what is measured on what. */
-export function withMeasureOptions(command: Command): Command {
-  return withModel(command)
+export function withDataOptions(command: Command): Command {
+  return command
     .requiredOption('--data <data>', dataHelp)
     .option('--versions <list>', 'such as 1,2 (default: all)', versions)
     .addOption(new Option('--split <part>', 'of data that has parts').choices(['train', 'validation', 'test']))
@@ -20,7 +20,7 @@ export function withMeasureOptions(command: Command): Command {
 }
 
 export function evaluateCommand(context: Context): Command {
-  const command = withMeasureOptions(new Command('evaluate'))
+  const command = withDataOptions(withModel(new Command('evaluate')))
     .description('accuracy, loss, FLOPs and tokens kept of the versions of a model, on data')
     .option('--batch <n>', 'samples a run', integer({ min: 1, max: 1024 }), 16)
     .addOption(jsonOption())

@@ -1,103 +1,104 @@
 import { readBatch } from '../../../libs/data/batch.js';
 import type { Dataset } from '../../../libs/data/dataset.js';
-import { type EnergyMeter, joulesBetween } from '../../../libs/energy/meter.js';
-import type { ProgressEvent } from '../progress.js';
+import { openDataset } from '../../../libs/data/open.js';
+import { permutation, randomFor } from '../../../libs/data/random.js';
+import type { ImagePreprocessing } from '../../../libs/models/preprocessing.js';
+import { HeartwoodError, invalid } from '../../../libs/errors/error.js';
+import type { InferenceClient } from '../../server/client.js';
+import type { Lane, SampleBatch, SampleSource } from '../../server/comparison/lane.js';
+import type { RemoteSample } from '../../server/serving/compare-client.js';
 import type { LoadedVersion } from './loaded-version.js';
-import { argmax, mean, quantile } from './statistics.js';
+import type { MeasureOptions } from './session.js';
 
-/** What a version costs and answers on the same inputs as the others. */
-export interface Comparison {
-  readonly version: number;
-  readonly policy: string;
-  readonly budget: number | null;
-  readonly samples: number;
-  readonly batch: number;
-  /** Milliseconds of a batch's run. */
-  readonly latency: { readonly p50: number; readonly p95: number };
-  /** Samples a second of run time. */
-  readonly throughput: number;
-  /** Joules a sample, of the whole machine while it ran; null without a meter. */
-  readonly joules: number | null;
-  readonly flops: number;
-  /** Null without labels. */
-  readonly accuracy: number | null;
-  /** Share of the samples on which it answers as the first of the versions does. */
-  readonly agreement: number;
+interface PixelBatch extends SampleBatch {
+  /** [size, C, H, W]. */
+  readonly pixels: Float32Array;
 }
 
-interface Tally {
-  readonly latencies: number[];
-  /** Known with the meter's next reading, for which no run waits. */
-  readonly joules: Promise<number | undefined>[];
-  flops: number;
-  correct: number;
-  agree: number;
+/** The samples of a dataset, preprocessed. */
+export function sourceOf(dataset: Dataset, indices: readonly number[]): SampleSource<PixelBatch> {
+  return {
+    size: indices.length,
+    labelled: dataset.labelled,
+    read: async (samples) => {
+      const batch = await readBatch(
+        dataset,
+        samples.map((sample) => indices[sample]!),
+      );
+      return { ...batch, size: samples.length };
+    },
+  };
 }
 
-/**
- * Runs the versions in turn on every batch, the order shifted from batch to batch, so that what slows the machine for a while
- * slows all of them. The first `warmup` batches are run but not counted.
- */
-export async function compare(
-  versions: readonly LoadedVersion[],
+/** A version in a session of this process. */
+export function laneOf({ version, manifest, budget, classify }: LoadedVersion): Lane<PixelBatch> {
+  return {
+    version,
+    policy: manifest.method?.policy ?? 'unpruned',
+    async answer({ pixels, size }, signal) {
+      const { logits, classes, kept, flops } = await classify(pixels, size, signal);
+      const budgets = budget === null ? {} : { budget: new Array<number>(size).fill(budget) };
+      return { logits, classes, tokensKept: kept, flops, ...budgets };
+    },
+  };
+}
+
+/** Data for a server, which preprocesses by itself: encoded images where the data are images. */
+export interface RemoteData {
+  readonly dataset: Dataset;
+  /** How many are sent. */
+  readonly size: number;
+  samples(signal: AbortSignal): AsyncGenerator<RemoteSample>;
+}
+
+/** Opens data for a model that a server has. Throws NOT_FOUND and UNAVAILABLE of the model, and what opening data throws. */
+export async function openRemoteData(
+  client: InferenceClient,
+  options: Omit<MeasureOptions, 'repository'>,
+): Promise<RemoteData> {
+  const [first] = options.versions ?? [];
+  const [metadata, versions] = await Promise.all([
+    client.modelMetadata(options.name, first),
+    client.listVersions(options.name),
+  ]);
+  const input = metadata.inputs.find(({ name }) => name === 'pixel_values');
+  const [, channels, height, width] = input?.shape.map(Number) ?? [];
+  if (!channels || !height || !width) {
+    throw new HeartwoodError('FAILED_PRECONDITION', `${options.name}: expected a model of pixel_values [B, C, H, W]`);
+  }
+  const facts = versions.find(({ version }) => first === undefined || Number(version) === first)?.facts;
+  const dataset = await openDataset(options.data, asTheyAre(channels, height, width), {
+    ...(facts && facts.labels.length > 0 ? { classes: facts.labels } : {}),
+    ...(options.split ? { split: options.split } : {}),
+  });
+  if (dataset.size === 0) throw invalid(`${options.data}: no samples, expected at least one`);
+  const order = permutation(dataset.size, randomFor(options.seed));
+  const indices = [...order.slice(0, options.samples ?? dataset.size)];
+  return { dataset, size: indices.length, samples: (signal) => samplesOf(dataset, indices, signal) };
+}
+
+async function* samplesOf(
   dataset: Dataset,
   indices: readonly number[],
-  options: {
-    batch: number;
-    warmup: number;
-    meter: EnergyMeter | undefined;
-    signal: AbortSignal;
-    progress: (event: ProgressEvent) => void;
-  },
-): Promise<Comparison[]> {
-  const { batch, meter, signal } = options;
-  const tallies = versions.map((): Tally => ({ latencies: [], joules: [], flops: 0, correct: 0, agree: 0 }));
-  const whole = Math.floor(indices.length / batch);
-  for (let turn = -options.warmup; turn < whole; turn++) {
+  signal: AbortSignal,
+): AsyncGenerator<RemoteSample> {
+  for (const index of indices) {
     signal.throwIfAborted();
-    const part = Array.from({ length: batch }, (_, i) => indices[(Math.max(turn, 0) * batch + i) % indices.length]!);
-    const { pixels, labels } = await readBatch(dataset, part);
-    const answers: number[][] = [];
-    for (let i = 0; i < versions.length; i++) {
-      const at = (i + Math.max(turn, 0)) % versions.length;
-      const before = meter?.joules();
-      const answer = await versions[at]!.classify(pixels, batch, signal);
-      const joules = joulesBetween(before, meter?.joules());
-      answers[at] = part.map((_, row) =>
-        argmax(answer.logits.subarray(row * answer.classes, (row + 1) * answer.classes)),
-      );
-      if (turn < 0) continue;
-      const tally = tallies[at]!;
-      tally.latencies.push(answer.durationMs);
-      tally.joules.push(joules);
-      tally.flops += answer.flops.reduce((sum, flops) => sum + flops, 0);
-    }
-    if (turn < 0) continue;
-    tallies.forEach((tally, at) => {
-      part.forEach((_, row) => {
-        if (labels !== undefined && answers[at]![row] === labels[row]) tally.correct++;
-        if (answers[at]![row] === answers[0]![row]) tally.agree++;
-      });
-    });
-    options.progress({ stage: 'compare', done: (turn + 1) * batch, total: whole * batch, unit: 'samples' });
+    const [image, { pixels, label, name }] = await Promise.all([dataset.image(index), dataset.read(index)]);
+    yield { input: image === undefined ? { pixels } : { image }, label, name };
   }
-  const samples = whole * batch;
-  const energies = await Promise.all(tallies.map(({ joules }) => Promise.all(joules)));
-  return versions.map(({ version, manifest, budget }, at) => {
-    const { latencies, flops, correct, agree } = tallies[at]!;
-    const joules = energies[at]!.filter((each) => each !== undefined);
-    return {
-      version,
-      policy: manifest.method?.policy ?? 'unpruned',
-      budget,
-      samples,
-      batch,
-      latency: { p50: quantile(latencies, 0.5), p95: quantile(latencies, 0.95) },
-      throughput: (1000 * batch) / mean(latencies),
-      joules: joules.length === 0 ? null : mean(joules) / batch,
-      flops: flops / samples,
-      accuracy: dataset.labelled ? correct / samples : null,
-      agreement: agree / samples,
-    };
-  });
+}
+
+/** The pixels of images are the server's to make; what is already tensors has to have the model's shape. */
+function asTheyAre(channels: number, height: number, width: number): ImagePreprocessing {
+  if (channels !== 1 && channels !== 3) throw invalid(`a model of ${channels} channels, expected 1 or 3`);
+  return {
+    size: { height, width },
+    resample: 'nearest',
+    resize: true,
+    rescale: 0,
+    mean: new Array<number>(channels).fill(0),
+    std: new Array<number>(channels).fill(1),
+    channels,
+  };
 }

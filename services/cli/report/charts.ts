@@ -8,8 +8,8 @@ import { Html } from './html.js';
 
 echarts.use([HeatmapChart, LineChart, GridComponent, VisualMapComponent, SVGRenderer]);
 
-const ink = '#555';
-const axis = {
+export const ink = '#555';
+export const axis = {
   axisLabel: { color: ink },
   nameTextStyle: { color: ink },
   axisLine: { lineStyle: { color: '#999' } },
@@ -17,7 +17,7 @@ const axis = {
 };
 
 /** Draws a chart to SVG, without a browser; echarts escapes the text in it. */
-function draw(width: number, height: number, option: echarts.EChartsCoreOption): Html {
+export function draw(width: number, height: number, option: echarts.EChartsCoreOption): Html {
   const chart = echarts.init(null, null, { renderer: 'svg', ssr: true, width, height });
   try {
     chart.setOption({

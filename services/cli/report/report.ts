@@ -1,71 +1,16 @@
 import { accuracyCurve, headHeatMap } from './charts.js';
 import type { ReportData, ReportImage } from './data.js';
-import { html, Html } from './html.js';
+import { html, type Html } from './html.js';
 import { countGroups, dataUrl, overlay } from './overlay.js';
-
-const style = new Html(`
-:root { color-scheme: light; font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff; }
-body { max-width: 1100px; margin: 0 auto; padding: 1.5rem; }
-h1 { margin-bottom: 0; } h2 { margin-top: 2.5rem; }
-p { max-width: 46rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; }
-th, td { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
-.images { display: grid; grid-template-columns: repeat(auto-fill, minmax(460px, 1fr)); gap: 1.2rem; }
-figure { margin: 0; padding: .6rem; border: 1px solid #ddd; border-radius: 6px; }
-.strip { display: flex; gap: .5rem; }
-.strip > div { flex: 1; min-width: 0; font-size: .78rem; color: #555; text-align: center; }
-.strip svg, .strip img { width: 100%; display: block; image-rendering: pixelated; }
-figcaption { margin-top: .4rem; font-size: .85rem; }
-.wrong { color: #b30000; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; } dd { margin: 0; overflow-wrap: anywhere; }
-svg text { font-family: sans-serif; }
-`);
+import { factsOf, renderPage, tableOf } from './page.js';
 
 /** The report as one HTML file that needs nothing else: images and charts are inside, there is no script. */
 export function renderReport(data: ReportData): string {
-  const document = html`<!doctype html>
-    <html lang="en">
-      <head>
-        <meta charset="utf-8" />
-        <meta name="viewport" content="width=device-width, initial-scale=1" />
-        <meta
-          http-equiv="Content-Security-Policy"
-          content="default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-        />
-        <title>${data.title}</title>
-        <style>
-          ${style}
-        </style>
-      </head>
-      <body>
-        <h1>${data.title}</h1>
-        <p>${data.summary}</p>
-        ${tableOf(data.table)} ${imagesOf(data)} ${headsOf(data)} ${curveOf(data)} ${factsOf(data)}
-      </body>
-    </html> `;
-  return document.text;
-}
-
-function tableOf({ head, rows }: ReportData['table']): Html {
-  return html`<div class="scroll">
-    <table>
-      <thead>
-        <tr>
-          ${head.map((cell) => html`<th>${cell}</th>`)}
-        </tr>
-      </thead>
-      <tbody>
-        ${rows.map(
-          (row) =>
-            html`<tr>
-              ${row.map((cell) => html`<td>${cell}</td>`)}
-            </tr>`,
-        )}
-      </tbody>
-    </table>
-  </div>`;
+  return renderPage({
+    title: data.title,
+    summary: data.summary,
+    body: [tableOf(data.table), imagesOf(data), headsOf(data), curveOf(data), factsOf(data.facts)],
+  });
 }
 
 function imagesOf(data: ReportData): Html | undefined {
@@ -115,15 +60,4 @@ function curveOf({ curve }: ReportData): Html | undefined {
   return html`<h2>Accuracy against FLOPs</h2>
     <p>One model file at several budgets (in nats, beside the points), and the unpruned model.</p>
     <div class="scroll">${accuracyCurve(curve)}</div>`;
-}
-
-function factsOf({ facts }: ReportData): Html {
-  return html`<h2>How this was made</h2>
-    <dl>
-      ${facts.map(
-        ([name, value]) =>
-          html`<dt>${name}</dt>
-            <dd>${value}</dd>`,
-      )}
-    </dl>`;
 }

@@ -144,7 +144,10 @@ async function inputOf(
   if ((image === undefined) === (pixels === undefined)) throw invalid(`${name}: expected either an image or pixels`);
   const { manifest } = served[0]!;
   if (image !== undefined) {
-    await maker.preprocess(image, manifest.preprocessing, name, signal);
+    const { length } = await maker.preprocess(image, manifest.preprocessing, name, signal);
+    const { channels, height, width } = manifest.input;
+    const expected = channels * height * width;
+    if (length !== expected) throw invalid(`${name}: ${length} values once preprocessed, expected ${expected}`);
     return { image };
   }
   for (const { manifest: each } of served) {
