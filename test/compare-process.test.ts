@@ -47,6 +47,13 @@ function start(argv: readonly string[]) {
   return { child, ended };
 }
 
+/** The names of all fields in a JSON document, lists and their parts included. */
+function fieldsOf(value: unknown): Set<string> {
+  if (typeof value !== 'object' || value === null) return new Set();
+  if (Array.isArray(value)) return new Set(value.flatMap((each) => [...fieldsOf(each)]));
+  return new Set(Object.entries(value).flatMap(([name, each]) => [name, ...fieldsOf(each)]));
+}
+
 const roads = {
   'in its own process': () => ['--repository', live.repository.directory],
   'by a server': () => ['--server', `127.0.0.1:${live.grpcPort}`],
@@ -89,6 +96,10 @@ for (const [name, road] of Object.entries(roads)) {
     assert.deepEqual(second.tokensKept, [13, 9]);
     assert.equal(second.differences.flops.value, second.flops / first.flops);
     assert.equal(first.latency.distribution.length, 101);
+
+    const documented = await readFile(new URL('../../docs/compare.md', import.meta.url), 'utf8');
+    for (const field of fieldsOf(result))
+      assert.ok(documented.includes(`\`${field}\``) || documented.includes(`.${field}\``), field);
 
     const page = await readFile(report, 'utf8');
     assert.doesNotMatch(page, /<script|https?:\/\/(?!www\.w3\.org)|url\((?!#)/, 'one file, without scripts or links');

@@ -55,7 +55,12 @@ export function intervalChart(rows: readonly IntervalRow[], options: { reference
       nameGap: 32,
       min: least - margin,
       max: most + margin,
-      axisLabel: { color: ink, formatter: (value: number) => String(Number(value.toPrecision(3))) },
+      axisLabel: {
+        color: ink,
+        showMinLabel: false,
+        showMaxLabel: false,
+        formatter: (value: number) => String(Number(value.toPrecision(3))),
+      },
     },
     yAxis: { ...axis, type: 'category', data: names, inverse: true },
     series: [
