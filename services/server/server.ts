@@ -105,7 +105,7 @@ export async function startServer(options: ServerOptions, logger?: Logger): Prom
       ...streams,
       catalog,
       statistics,
-      facts: { ...settings, instances, warmUpSizes },
+      facts: { ...settings, warmUpSizes },
       version: packageVersion(),
       ready: () => transport.health.serving,
     }),

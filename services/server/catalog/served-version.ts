@@ -102,7 +102,7 @@ export async function loadVersion(
     const mismatch = manifestMismatch(served);
     if (mismatch !== undefined)
       throw new HeartwoodError('INVALID_ARGUMENT', `${join(entry.directory, 'heartwood.json')}: ${mismatch}`);
-    await warmUp(session, manifest, settings, signal);
+    await warmUp(session, manifest, settings.warmUpSizes, signal);
     return served;
   } catch (thrown) {
     await session.dispose();

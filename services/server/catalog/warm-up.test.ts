@@ -55,6 +55,7 @@ test('every input is fed with what its type and the manifest allow', async () =>
   const listening: typeof session = {
     ...session,
     inputs: session.inputs,
+    instances: 2,
     run: (feeds, options) => {
       const { pixel_values, budget } = feeds;
       const values = Array.from(pixel_values?.data as Float32Array);
@@ -63,7 +64,7 @@ test('every input is fed with what its type and the manifest allow', async () =>
       return session.run(feeds, options);
     },
   };
-  await warmUp(listening, manifest, { instances: 2, warmUpSizes: [1, 3] });
+  await warmUp(listening, manifest, [1, 3]);
   const fedWith = (batch: number) => [[batch, 3, 8, 8], [batch, 1], Array.from({ length: batch }, () => 0.25)];
   assert.deepEqual(fed, [fedWith(1), fedWith(1), fedWith(3), fedWith(3)]);
   await session.dispose();

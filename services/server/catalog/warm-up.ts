@@ -2,11 +2,13 @@ import { HeartwoodError, messageOf } from '../../../libs/errors/error.js';
 import type { Session } from '../../../libs/runtime/runtime.js';
 import { elementCount, type TensorInfo, type TensorValue } from '../../../libs/runtime/tensor.js';
 import type { Manifest } from '../../../libs/store/manifest.js';
+import { defaultPriority } from '../scheduling/scheduler.js';
 import { BUDGET, PIXELS } from './tensor-names.js';
 
 export interface WarmUpSettings {
-  /** Workers that the version is loaded on. */
+  /** Workers that a version is loaded on. */
   readonly instances: number;
+  /** Batch sizes that it runs once on each of them before it is ready. */
   readonly warmUpSizes: readonly number[];
 }
 
@@ -31,13 +33,15 @@ interface Batches {
 export async function warmUp(
   session: Session,
   manifest: Manifest,
-  { instances, warmUpSizes }: WarmUpSettings,
+  sizes: readonly number[],
   signal?: AbortSignal,
 ): Promise<void> {
-  for (const size of warmUpSizes) {
-    // Side by side, since a run goes to a worker that is free.
-    const runs = Array.from({ length: instances }, () =>
-      session.run(madeUpFeeds(session.inputs, manifest, size), { transfer: true, ...(signal ? { signal } : {}) }),
+  // In their turn with the requests to other versions on the same workers.
+  const options = { transfer: true, priority: () => defaultPriority, ...(signal ? { signal } : {}) };
+  for (const size of sizes) {
+    // Side by side, since a run goes to the worker that has least to do.
+    const runs = Array.from({ length: session.instances }, () =>
+      session.run(madeUpFeeds(session.inputs, manifest, size), options),
     );
     const failed = (await Promise.allSettled(runs)).find((run) => run.status === 'rejected');
     if (failed === undefined) continue;

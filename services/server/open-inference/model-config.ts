@@ -18,7 +18,7 @@ import { lowestPriority } from './parameters.js';
 import { datatypeOf } from './tensor-codec.js';
 
 /** What the server's settings say of every version. */
-export interface ServingFacts extends SchedulingSettings, WarmUpSettings {
+export interface ServingFacts extends SchedulingSettings, Pick<WarmUpSettings, 'warmUpSizes'> {
   /** Samples of the largest request. */
   readonly maxBatch: number;
 }
@@ -28,7 +28,7 @@ export interface ServingFacts extends SchedulingSettings, WarmUpSettings {
  * dimensions are without the batch; config.pbtxt in the repository tells of the graph, whose batch is a dimension like any other.
  */
 export function modelConfig(served: ServedVersion, facts: ServingFacts): ModelConfig {
-  const { maxBatch, instances, warmUpSizes } = facts;
+  const { maxBatch, warmUpSizes } = facts;
   const input = served.inputs.map(inputOf);
   if (served.takes(PIXELS)) {
     const image = { name: IMAGE, dataType: DataType.TYPE_STRING, dims: [1n] };
@@ -46,7 +46,7 @@ export function modelConfig(served: ServedVersion, facts: ServingFacts): ModelCo
       dataType: dataTypeOf(tensor),
       dims: withoutBatch(tensor),
     })),
-    instanceGroup: [{ name: served.model, count: instances, kind: ModelInstanceGroup_Kind.KIND_AUTO }],
+    instanceGroup: [{ name: served.model, count: served.instances, kind: ModelInstanceGroup_Kind.KIND_AUTO }],
     defaultModelFilename: 'model.onnx',
     dynamicBatching: dynamicBatching(facts),
     parameters: parametersOf(served),

@@ -15,6 +15,7 @@ before(async () => {
     loadModels: ['net'],
     preferredBatches: [2, 6],
     queueDelayMs: 1.5,
+    workers: 2,
   });
 });
 after(() => live.stop());
@@ -60,6 +61,10 @@ test('ModelConfig says how a version is served', async () => {
   assert.deepEqual(
     config?.modelWarmup.map(({ batchSize }) => batchSize),
     [1, 6],
+  );
+  assert.deepEqual(
+    config?.instanceGroup.map(({ count }) => count),
+    [2],
   );
   const batching = config?.dynamicBatching;
   assert.deepEqual(
