@@ -62,11 +62,11 @@ export function agxOrin(jetpack: JetPack): Board {
     jetpack,
     monitors: {
       '0040': [
-        ['VDD_GPU_SOC', 19_040, wave(12, 6, 700, 0)],
-        ['VDD_CPU_CV', 19_016, wave(5, 2, 450, 1)],
-        ['VIN_SYS_5V0', 5_032, wave(6, 1, 900, 2)],
+        ['VDD_GPU_SOC', 19_040, wave(12, 6, 2100, 0)],
+        ['VDD_CPU_CV', 19_016, wave(5, 2, 1350, 1)],
+        ['VIN_SYS_5V0', 5_032, wave(6, 1, 2700, 2)],
       ],
-      '0041': [null, ['VDDQ_VDD2_1V8AO', 5_024, wave(2, 0.5, 600, 3)], null],
+      '0041': [null, ['VDDQ_VDD2_1V8AO', 5_024, wave(2, 0.5, 1800, 3)], null],
     },
     clusters: [0, 4, 8],
     mode: { id: 2, catalogue: ['MAXN', 'MODE_15W', 'MODE_30W', 'MODE_50W'] },
@@ -75,9 +75,9 @@ export function agxOrin(jetpack: JetPack): Board {
 
 const module = (power: number) => ({
   '0040': [
-    ['VDD_IN', 5_056, wave(power, power / 2, 800, 0)],
-    ['VDD_CPU_GPU_CV', 5_048, wave(power / 3, power / 6, 650, 1)],
-    ['VDD_SOC', 5_040, wave(power / 5, power / 20, 500, 2)],
+    ['VDD_IN', 5_056, wave(power, power / 2, 2400, 0)],
+    ['VDD_CPU_GPU_CV', 5_048, wave(power / 3, power / 6, 1950, 1)],
+    ['VDD_SOC', 5_040, wave(power / 5, power / 20, 1500, 2)],
   ] as const,
 });
 
@@ -140,22 +140,21 @@ function jetson({ jetpack, monitors, clusters, mode }: Jetson): Board {
 export function x86Host(): Board {
   const root = newRoot();
   const powercap = 'sys/class/powercap';
-  const range = 262_143_328_850;
   const counters: CounterRail[] = [];
-  const zone = (name: string, label: string, curve: Curve, start = 1_000_000) => {
+  const zone = (name: string, label: string, curve: Curve, range = 262_143_328_850, start = 1_000_000) => {
     put(root, `${powercap}/${name}/name`, label);
     put(root, `${powercap}/${name}/max_energy_range_uj`, range);
     put(root, `${powercap}/${name}/energy_uj`, String(start).padStart(12, '0'));
     counters.push({ label, folder: join(root, powercap, name), start, range, curve });
   };
   put(root, `${powercap}/intel-rapl/enabled`, 1);
-  // It begins anew within the second.
-  zone('intel-rapl:0', 'package-0', wave(40, 20, 700, 0), range - 10_000_000);
-  zone('intel-rapl:0:0', 'core', wave(30, 15, 700, 0));
-  zone('intel-rapl:0:1', 'dram', wave(4, 1, 500, 1));
-  zone('intel-rapl:1', 'package-1', wave(35, 10, 900, 2));
-  zone('intel-rapl:2', 'psys', wave(120, 20, 800, 0));
-  zone('intel-rapl-mmio:0', 'package-0', wave(40, 20, 700, 0));
+  // It begins anew twice a second.
+  zone('intel-rapl:0', 'package-0', wave(40, 20, 2100, 0), 20_000_000);
+  zone('intel-rapl:0:0', 'core', wave(30, 15, 2100, 0));
+  zone('intel-rapl:0:1', 'dram', wave(4, 1, 1500, 1));
+  zone('intel-rapl:1', 'package-1', wave(35, 10, 2700, 2));
+  zone('intel-rapl:2', 'psys', wave(120, 20, 2400, 0));
+  zone('intel-rapl-mmio:0', 'package-0', wave(40, 20, 2100, 0));
   clocks(root, [0, 1], 2_400_000, 3_800_000);
   ['acpitz', 'acpitz', 'x86_pkg_temp'].forEach((type, index) => {
     put(root, `sys/class/thermal/thermal_zone${index}/type`, type);
