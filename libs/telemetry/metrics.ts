@@ -1,7 +1,8 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { collectDefaultMetrics, Registry } from 'prom-client';
+import { collectDefaultMetrics, Histogram, type HistogramConfiguration, Registry } from 'prom-client';
 import { HeartwoodError, messageOf } from '../errors/error.js';
+import { openMetrics, openMetricsType, prefersOpenMetrics } from './open-metrics.js';
 
 export { Counter, Gauge, Histogram, Registry } from 'prom-client';
 
@@ -9,6 +10,19 @@ export { Counter, Gauge, Histogram, Registry } from 'prom-client';
 export const durationBuckets: readonly number[] = [
   0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
 ];
+
+/**
+ * A histogram whose observations may say what they are an example of (`exemplarLabels`); scrapers that ask for OpenMetrics see it.
+ * prom-client allows exemplars only in a registry that never writes the plain format, hence the registration by hand.
+ */
+export function exemplarHistogram<Label extends string>(
+  registry: Registry,
+  configuration: Omit<HistogramConfiguration<Label>, 'registers' | 'enableExemplars'>,
+): Histogram<Label> {
+  const histogram = new Histogram<Label>({ ...configuration, registers: [], enableExemplars: true });
+  registry.registerMetric(histogram);
+  return histogram;
+}
 
 /** A registry of its own (two servers in one process do not share counts), with the metrics of the process itself. */
 export function createRegistry(): Registry {
@@ -24,7 +38,8 @@ export interface MetricsEndpoint {
 }
 
 /**
- * Serves a registry at `/metrics` for Prometheus, on a port of its own.
+ * Serves a registry at `/metrics` for Prometheus, on a port of its own: as OpenMetrics, exemplars included, to who asks for that, else as
+ * plain text.
  * Throws UNAVAILABLE when the port cannot be had.
  */
 export async function serveMetrics(registry: Registry, port: number, host: string): Promise<MetricsEndpoint> {
@@ -38,8 +53,10 @@ export async function serveMetrics(registry: Registry, port: number, host: strin
       response.writeHead(405, { allow: 'GET, HEAD' }).end();
       return;
     }
-    registry.metrics().then(
-      (text) => response.writeHead(200, { 'content-type': registry.contentType }).end(text),
+    const open = prefersOpenMetrics(request.headers.accept);
+    const type = open ? openMetricsType : registry.contentType;
+    (open ? openMetrics(registry) : registry.metrics()).then(
+      (text) => response.writeHead(200, { 'content-type': type, vary: 'accept' }).end(text),
       (error: unknown) => response.writeHead(500, { 'content-type': 'text/plain' }).end(`${messageOf(error)}\n`),
     );
   });
