@@ -1,4 +1,5 @@
 import type { InferenceRun } from './record.js';
+import type { Trace } from './trace.js';
 import type { ServedVersion } from '../catalog/served-version.js';
 import type { TensorValue } from '../../../libs/runtime/tensor.js';
 import type { WireTensor } from './wire-tensor.js';
@@ -8,6 +9,8 @@ export interface InferenceCall {
   readonly model: string;
   /** '' stands for the default. */
   readonly version: string;
+  /** What its caller knows it by. */
+  readonly trace?: Trace | undefined;
   /** Reads the rest when the version is known, so that a bad one counts for it. Throws INVALID_ARGUMENT naming the field. */
   contents(): CallContents;
 }

@@ -55,7 +55,7 @@ export class Inference {
     } finally {
       journal.phases.total = performance.now() - journal.started;
       const { version, outcome, phases, run } = journal;
-      this.#tell({ version, outcome, phases, ...(run ? { run } : {}) });
+      this.#tell({ version, outcome, phases, trace: call.trace, ...(run ? { run } : {}) });
       this.#endShadow(journal);
     }
   }

@@ -1,6 +1,7 @@
 import type { ErrorCode } from '../../../libs/errors/error.js';
 import type { ServedVersion } from '../catalog/served-version.js';
 import type { Execution } from '../scheduling/scheduler.js';
+import type { Trace } from './trace.js';
 
 export const phases = ['queue', 'preprocess', 'compute', 'postprocess', 'total'] as const;
 export type Phase = (typeof phases)[number];
@@ -28,6 +29,8 @@ export interface InferenceRecord {
   readonly outcome: 'OK' | ErrorCode;
   /** Milliseconds of each phase that the call reached. */
   readonly phases: Readonly<Partial<Record<Phase, number>>>;
+  /** What its caller knows it by, where it said so. */
+  readonly trace?: Trace | undefined;
   /** The rest is there when the model ran. */
   readonly run?: InferenceRun;
 }

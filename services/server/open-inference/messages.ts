@@ -3,15 +3,20 @@ import { invalid } from '../../../libs/errors/error.js';
 import type { ModelInferRequest, ModelInferResponse } from '../../../proto/gen/open_inference_grpc.js';
 import { budgetParameter } from '../inference/budget.js';
 import type { CallContents, InferenceAnswer, InferenceCall } from '../inference/call.js';
+import { traceOf } from '../inference/trace.js';
 import type { WireTensor } from '../inference/wire-tensor.js';
 import { LOGITS } from '../catalog/tensor-names.js';
 import { classify } from './classification.js';
 import { classifications, refuseSharedMemory, schedulingParameters } from './parameters.js';
 import { decodeInput, encodeOutput } from './tensor-codec.js';
 
-/** A request as the call that it stands for. */
-export function callOf(request: ModelInferRequest): InferenceCall {
-  return { model: request.modelName, version: request.modelVersion, contents: () => contentsOf(request) };
+/**
+ * A request as the call that it stands for.
+ * @param traceparent as the call's metadata has it
+ */
+export function callOf(request: ModelInferRequest, traceparent?: string): InferenceCall {
+  const { modelName: model, modelVersion: version, id } = request;
+  return { model, version, trace: traceOf(traceparent, id), contents: () => contentsOf(request) };
 }
 
 function contentsOf(request: ModelInferRequest): CallContents {

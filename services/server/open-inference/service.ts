@@ -17,6 +17,7 @@ import type {
 import { toServerError } from '../../grpc/errors.js';
 import type { Catalog } from '../catalog/catalog.js';
 import type { Inference } from '../inference/inference.js';
+import { TRACEPARENT } from '../inference/trace.js';
 import { callOf, responseOf } from './messages.js';
 import { answerInOrder } from './ordered-stream.js';
 import { IMAGE, PIXELS, type ServedVersion } from '../catalog/served-version.js';
@@ -73,12 +74,13 @@ export function openInference(parts: OpenInferenceParts): GRPCInferenceServiceIm
     repositoryModelLoad: (request: RepositoryModelLoadRequest) => loadModel(catalog, request),
     repositoryModelUnload: (request: RepositoryModelUnloadRequest) => unloadModel(catalog, request),
     ...notServed,
-    modelInfer: (request: ModelInferRequest, { signal }: CallContext) =>
-      inference.infer(callOf(request), signal, (answer) => responseOf(request, answer)),
-    modelStreamInfer: (requests: AsyncIterable<ModelInferRequest>, { signal }: CallContext) => {
+    modelInfer: (request: ModelInferRequest, { signal, metadata }: CallContext) =>
+      inference.infer(callOf(request, metadata.get(TRACEPARENT)), signal, (answer) => responseOf(request, answer)),
+    modelStreamInfer: (requests: AsyncIterable<ModelInferRequest>, { signal, metadata }: CallContext) => {
+      const traceparent = metadata.get(TRACEPARENT);
       const answer = (request: ModelInferRequest): Promise<ModelStreamInferResponse> =>
         inference
-          .infer(callOf(request), signal, (answer) => responseOf(request, answer))
+          .infer(callOf(request, traceparent), signal, (answer) => responseOf(request, answer))
           .then(
             (inferResponse) => ({ errorMessage: '', inferResponse: { ...inferResponse, parameters: finalResponse } }),
             (thrown: unknown) => streamError(parts, request, thrown),

@@ -15,6 +15,7 @@ import { checkBudget } from '../inference/budget.js';
 import type { CallContents, InferenceAnswer, InferenceCall } from '../inference/call.js';
 import { greatest, softmax } from '../inference/classes.js';
 import type { Inference } from '../inference/inference.js';
+import { type Trace, TRACEPARENT, traceOf } from '../inference/trace.js';
 import { answerInOrder } from '../open-inference/ordered-stream.js';
 import { answerNewest } from './newest-only.js';
 
@@ -34,6 +35,7 @@ export interface ClassifyParts {
 interface Framed {
   readonly request: ClassifyRequest;
   readonly settings: ClassifySettings | undefined;
+  readonly trace: Trace | undefined;
 }
 
 /** The call Classify. */
@@ -45,9 +47,9 @@ export function classifyCall(parts: ClassifyParts): ServingServiceImplementation
 async function* classify(
   parts: ClassifyParts,
   requests: AsyncIterable<ClassifyRequest>,
-  { signal }: CallContext,
+  { signal, metadata }: CallContext,
 ): AsyncGenerator<DeepPartial<ClassifyResponse>> {
-  const frames = framesOf(requests)[Symbol.asyncIterator]();
+  const frames = framesOf(requests, metadata.get(TRACEPARENT))[Symbol.asyncIterator]();
   // Whether frames may be dropped is the stream's manner from its first frame on.
   const first = await frames.next();
   if (first.done === true) return;
@@ -61,11 +63,13 @@ async function* classify(
 }
 
 /** Requests without a frame only change the settings. */
-async function* framesOf(requests: AsyncIterable<ClassifyRequest>): AsyncGenerator<Framed> {
+async function* framesOf(requests: AsyncIterable<ClassifyRequest>, traceparent?: string): AsyncGenerator<Framed> {
   let settings: ClassifySettings | undefined;
   for await (const request of requests) {
     settings = request.settings ?? settings;
-    if (request.frame !== undefined || settings === undefined) yield { request, settings };
+    if (request.frame !== undefined || settings === undefined) {
+      yield { request, settings, trace: traceOf(traceparent, request.frame?.id ?? '') };
+    }
   }
 }
 
@@ -102,11 +106,12 @@ async function answerOf(
   }
 }
 
-function callOf({ request: { frame } }: Framed, settings: ClassifySettings): InferenceCall {
+function callOf({ request: { frame }, trace }: Framed, settings: ClassifySettings): InferenceCall {
   const { model, version, priority } = settings;
   return {
     model,
     version: version === 0n ? '' : String(version),
+    trace,
     contents: (): CallContents => {
       if (frame === undefined || frame.image.length === 0)
         throw invalid('frame.image: empty, expected an encoded image');
