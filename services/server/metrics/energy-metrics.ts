@@ -2,6 +2,7 @@ import type { EnergyLedger } from '../../../libs/energy/ledger.js';
 import type { EnergyMeter } from '../../../libs/energy/meter.js';
 import { TOTAL } from '../../../libs/energy/sample.js';
 import { Counter, Gauge, Histogram, type Registry } from '../../../libs/telemetry/metrics.js';
+import type { VersionLabels } from './version-labels.js';
 
 /** A meter that has been silent for longer has no values: a power of then would pass for one of now. */
 const freshMs = 5000;
@@ -38,12 +39,18 @@ export function meterMetrics(registry: Registry, meter: EnergyMeter): void {
       for (const [rail, energy] of Object.entries(joules)) if (rail in watts) this.inc({ rail }, energy);
     },
   });
-}
-
-/** A version, as labels. */
-export interface VersionLabels {
-  readonly model: string;
-  readonly version: string;
+  new Gauge({
+    name: 'heartwood_energy_rail_up',
+    help: '1 for a rail that could be read when the meter was opened and still can, 0 for one that fails.',
+    labelNames: ['rail'],
+    registers: [registry],
+    collect() {
+      this.reset();
+      const { watts } = fresh() ?? { watts: {} };
+      const rails = meter.total ? [...meter.rails, TOTAL] : meter.rails;
+      for (const rail of rails) this.set({ rail }, rail in watts ? 1 : 0);
+    },
+  });
 }
 
 /**
