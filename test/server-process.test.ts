@@ -75,6 +75,14 @@ async function metric(url: string, name: string): Promise<number> {
   return Number(line.split(' ')[1]);
 }
 
+/** Requests for the heavy model that wait or run. */
+async function pendingHeavy(url: string): Promise<number> {
+  const labels = '{model="heavy",version="1"}';
+  const gauges = ['queue_length', 'running_requests'].map((gauge) => metric(url, `heartwood_model_${gauge}${labels}`));
+  const [waiting = 0, running = 0] = await Promise.all(gauges);
+  return waiting + running;
+}
+
 const heavyRequest = (batch = 1) => ({
   model: 'heavy',
   pixels: { dims: [batch, 3, 224, 224], data: new Float32Array(batch * 3 * 224 * 224).fill(0.5) },
@@ -115,7 +123,7 @@ test('on SIGTERM it answers what is under way, takes nothing more, and ends with
   const streamed = answers.next();
   const single = client.infer(heavyRequest());
   // The requests have arrived when they are counted as waiting or running.
-  while ((await metric(server.metricsUrl, 'heartwood_model_queue_length{model="heavy",version="1"}')) < 2);
+  while ((await pendingHeavy(server.metricsUrl)) < 2);
   server.child.kill('SIGTERM');
   assert.equal((await single).outputs['logits']?.dims[0], 1);
   const { value } = await streamed;
@@ -147,7 +155,7 @@ test('a request that is cancelled while it waits never runs', async () => {
   const server = await startProcess();
   const client = connectInference(server.address);
   const labels = '{model="heavy",version="1"}';
-  const pending = () => metric(server.metricsUrl, `heartwood_model_queue_length${labels}`);
+  const pending = () => pendingHeavy(server.metricsUrl);
   const first = client.infer(heavyRequest(3));
   while ((await pending()) < 1);
   const controller = new AbortController();

@@ -19,7 +19,8 @@ import { type ServerOptions, settingsOf } from './options.js';
 import { loadVersion } from './catalog/served-version.js';
 import { sizesToWarmUp } from './catalog/warm-up.js';
 import { WorkerMetrics } from './metrics/worker-metrics.js';
-import { ServerMetrics } from './metrics/server-metrics.js';
+import { InferenceMetrics } from './metrics/inference-metrics.js';
+import { VersionMetrics } from './metrics/version-metrics.js';
 import { compareCall } from './serving/compare.js';
 import { Allowance } from './serving/compare-samples.js';
 import { classifyCall } from './serving/classify.js';
@@ -39,13 +40,16 @@ export interface RunningServer {
  * Throws NOT_FOUND (no repository), INVALID_ARGUMENT (an option, a file of certificates or tokens), UNAVAILABLE (a port that is taken),
  * FAILED_PRECONDITION (an energy meter that was named is not there).
  */
-export async function startServer(options: ServerOptions, logger?: Logger): Promise<RunningServer> {
+export async function startServer(
+  options: ServerOptions,
+  logger?: Logger,
+  registry = createRegistry(),
+): Promise<RunningServer> {
   const settings = settingsOf(options);
   const log = logger ?? createLogger('heartwood-server', settings.logLevel);
   const repository = await openRepository(settings.repository);
   const report = (error: unknown, method: string): void =>
     log.error({ method, err: error }, 'a call failed by a defect of ours');
-  const registry = createRegistry();
   const energy = await openServerEnergy(settings, registry, log);
   const transport = await openTransport(settings, { port: settings.port, log, registry, report }).catch(
     async (error: unknown) => {
@@ -53,7 +57,7 @@ export async function startServer(options: ServerOptions, logger?: Logger): Prom
       throw error;
     },
   );
-  const workers = new WorkerMetrics(registry, log, () => runtime.processes());
+  const workers = new WorkerMetrics(registry, log, settings.workers, () => runtime.processes());
   const instances = settings.instances ?? settings.workers;
   const runtime = createRuntime({
     workers: settings.workers,
@@ -65,7 +69,8 @@ export async function startServer(options: ServerOptions, logger?: Logger): Prom
   const objectives = settings.latencySlo;
   const controller = new LatencyController({ objectives, workers: settings.workers }, registry, log);
   const shadowing = new Shadowing(settings.shadow, registry, log);
-  const metrics = new ServerMetrics(registry, controller);
+  const metrics = new InferenceMetrics(registry);
+  const versions = new VersionMetrics(registry, controller);
   const warmUpSizes = settings.warmUp ? sizesToWarmUp(settings) : [];
   const catalog = new Catalog(
     repository,
@@ -76,7 +81,7 @@ export async function startServer(options: ServerOptions, logger?: Logger): Prom
     },
     {
       changed: (changed) => {
-        for (const listener of [metrics, controller, shadowing]) listener.changed(changed);
+        for (const listener of [metrics, versions, controller, shadowing]) listener.changed(changed);
         transport.health.update(healthOf(changed));
       },
     },

@@ -5,12 +5,12 @@ import type { Manifest } from '../../../libs/store/manifest.js';
 import { sampleDraft } from '../../../libs/store/testing/versions.js';
 import { Registry } from '../../../libs/telemetry/metrics.js';
 import type { InferParameter } from '../../../proto/gen/open_inference_grpc.js';
-import { budgetParameter, manifestBudget } from './budget.js';
+import { budgetParameter } from './budget.js';
 import { flopsOf, tokensKeptOf } from './flops.js';
 import { ImagePool } from './image-pool.js';
 import { settingsOf } from '../options.js';
 import type { ServedVersion } from '../catalog/served-version.js';
-import { ServerMetrics } from '../metrics/server-metrics.js';
+import { InferenceMetrics } from '../metrics/inference-metrics.js';
 import { budgetDraft } from '../testing/fixture-models.js';
 
 const manifest = { ...sampleDraft(), ...budgetDraft } as unknown as Manifest;
@@ -38,7 +38,7 @@ test('the budget parameter is taken from any number, and from text that is one',
 
 test('metrics count what is finite, and never throw', async () => {
   const registry = new Registry();
-  const metrics = new ServerMetrics(registry, manifestBudget);
+  const metrics = new InferenceMetrics(registry);
   const version = { model: 'net', version: 2, manifest } as unknown as ServedVersion;
   const execution = { startedAt: 0, endedAt: 1, samples: 2 };
   const run = {

@@ -10,10 +10,14 @@ const pageBytes = 4096;
 export class WorkerMetrics {
   readonly #restarts;
 
-  /** @param processes the workers' process numbers, by worker; empty where they are threads */
+  /**
+   * @param workers how many there are
+   * @param processes the workers' process numbers, by worker; empty where they are threads
+   */
   constructor(
     registry: Registry,
     private readonly log: Logger,
+    workers: number,
     processes: () => ReadonlyMap<number, number>,
   ) {
     const registers = [registry];
@@ -23,6 +27,8 @@ export class WorkerMetrics {
       labelNames: ['worker'],
       registers,
     });
+    // From the start, so that the first death is an increase.
+    for (let worker = 0; worker < workers; worker++) this.#restarts.inc({ worker: String(worker) }, 0);
     new Gauge({
       name: 'heartwood_process_resident_memory_bytes',
       help: 'Resident memory of the server and of each worker that is a process of its own.',
