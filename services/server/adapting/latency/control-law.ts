@@ -128,10 +128,14 @@ export function control(
   const view = viewOf(settings, seen, sample);
   const pressure = pressureOf(settings, seen, sample, view);
   const top = settings.work.length - 1;
+  const { rest } = spansOf(settings.objectiveMs);
+  // While the backlog from before the last rise is worked off nothing is lost yet.
+  const lately = sample.now - seen.pressedAt < rest;
   const state: ControlState = {
     ...seen,
     pressedAt: pressure ? sample.now : seen.pressedAt,
-    exhausted: pressure !== undefined && seen.rung === top,
+    exhausted:
+      seen.rung === top && (pressure !== undefined ? sample.now - seen.changedAt > rest : lately && seen.exhausted),
   };
   if (pressure && seen.rung < top) {
     const to = pressure.stepwise ? seen.rung + 1 : bearing(settings, seen, sample, view);
@@ -303,8 +307,8 @@ function fallOf(
   const latencyAt = (to: number): number => {
     const cost = costAt(service, to);
     if (!cost || !present) return 0;
-    if (closed) return (p95 * cost.workMs) / present.workMs;
-    return utilisation(lasting, cost) <= fallingLoad ? burstiness * foretoldP95(lasting, cost) : Infinity;
+    const open = utilisation(lasting, cost) <= fallingLoad ? burstiness * foretoldP95(lasting, cost) : Infinity;
+    return closed ? Math.min(open, (p95 * cost.workMs) / present.workMs) : open;
   };
   const holds = (to: number): boolean => {
     const cost = costAt(service, to);
@@ -318,12 +322,14 @@ function fallOf(
 }
 
 /**
- * Whether the clients wait for their answers before they ask again: then the worker is always busy, the queue is as long as there are
- * clients, and latency moves with a call's work. A queue that strangers fill is never both full and of one length.
+ * Whether the clients wait for their answers before they ask again, so that fewer calls come when each takes longer, and latency moves
+ * with a call's work: nobody ever waits (there is one client), or the worker is always busy and the queue is as long as there are clients.
+ * A queue that strangers fill is never both full and of one length. Taken wrongly, the fall is taken back, and the next one waits longer.
  */
 function isClosed({ service, rung, looks }: ControlState, load: Load): boolean {
+  if (looks.every(({ pending }) => pending <= 1)) return true;
   const cost = costAt(service, rung);
-  if (!cost || utilisation(load, cost) < 0.9 || looks.length === 0) return false;
+  if (!cost || utilisation(load, cost) < 0.9) return false;
   const mean = looks.reduce((sum, { pending }) => sum + pending, 0) / looks.length;
   const spread = Math.sqrt(looks.reduce((sum, { pending }) => sum + (pending - mean) ** 2, 0) / looks.length);
   return mean >= 1 && spread <= 0.35 * mean;
