@@ -13,8 +13,13 @@ export const fixtureTokens = 17;
 
 /** logits = the mean of each channel + `bias`, [B, 3]. */
 export function meanModel(bias = 0): Graph {
+  return tensorMeanModel(side, bias);
+}
+
+/** As `meanModel`, of images of any size: next to no work for a large tensor. */
+export function tensorMeanModel(size: number, bias = 0): Graph {
   const g = new GraphBuilder('mean');
-  const pixels = g.input('pixel_values', 'float32', ['B', 3, side, side]);
+  const pixels = g.input('pixel_values', 'float32', ['B', 3, size, size]);
   return g.build([g.named('logits', add(g, reduceMean(g, pixels, [2, 3], false), bias))]);
 }
 
