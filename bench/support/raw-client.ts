@@ -7,8 +7,8 @@ const limits = { 'grpc.max_receive_message_length': large, 'grpc.max_send_messag
 
 export interface Reply {
   readonly ms: number;
-  /** Of gRPC; 0 is OK. */
-  readonly code: number;
+  /** Of gRPC. */
+  readonly code: status;
   readonly bytes: Buffer | undefined;
 }
 

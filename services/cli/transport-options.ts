@@ -36,9 +36,15 @@ const limits: readonly Flag[] = [
 
 /** The options of every command that opens a gRPC port. Each can be given by the environment, --tls-cert as HEARTWOOD_TLS_CERT. */
 export function withTransportOptions(command: Command): Command {
-  for (const [name, value, help, parse] of [...security, ...limits]) {
-    const option = new Option(`--${name} <${value}>`, help).env(`HEARTWOOD_${name.toUpperCase().replaceAll('-', '_')}`);
-    command.addOption(parse ? option.argParser(parse) : option);
+  for (const [heading, flags] of [
+    ['Security:', security],
+    ['Calls and connections:', limits],
+  ] as const) {
+    for (const [name, value, help, parse] of flags) {
+      const variable = `HEARTWOOD_${name.toUpperCase().replaceAll('-', '_')}`;
+      const option = new Option(`--${name} <${value}>`, help).env(variable).helpGroup(heading);
+      command.addOption(parse ? option.argParser(parse) : option);
+    }
   }
   return command.option('--metrics-host <address>', 'address that the metrics listen on (default: that of --host)');
 }

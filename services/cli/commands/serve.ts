@@ -15,12 +15,14 @@ type Options = ServerOptions & { readonly loadModel?: string[] };
 export function serveCommand(context: Context): Command {
   const port = integer({ min: 0, max: 65535 });
   const some = integer({ min: 1 });
-  const command = withTransportOptions(new Command('serve'))
+  const command = new Command('serve')
     .description('serve every version of a repository over the Open Inference Protocol')
     .requiredOption('--repository <folder>', 'the model repository; new versions in it are picked up')
     .option('--host <address>', 'address to listen on (default: all)')
     .option('--port <n>', 'gRPC (default: 8001; 0: a free one, named in the log)', port)
     .option('--metrics-port <n>', 'Prometheus metrics (default: 8002)', port)
+    .option('--log-level <level>', 'trace, debug, info, warn, error or silent (default: info)')
+    .optionsGroup('Workers and runs:')
     .option('--workers <n>', 'workers that run models (default: one for every four cores)', some)
     .option('--threads <n>', 'threads of one inference (default: the cores over the workers)', some)
     .option('--instances <n>', 'workers that each version is loaded on (default: all)', some)
@@ -43,6 +45,7 @@ export function serveCommand(context: Context): Command {
       'refuse a request that has not begun by then (default: never)',
       number({ min: 0, inclusive: false }),
     )
+    .optionsGroup('Versions:')
     .addOption(
       new Option(
         '--load-control <mode>',
@@ -56,11 +59,13 @@ export function serveCommand(context: Context): Command {
     )
     .option('--poll-ms <n>', 'milliseconds between two looks at the repository (default: 1000)', integer({ min: 10 }))
     .option('--no-warm-up', 'let versions take requests without having run made-up samples first')
+    .optionsGroup('Limits of a request:')
     .option('--max-batch <n>', 'samples of the largest request (default: 64)', some)
     .option('--max-image-pixels <n>', "pixels of one request's images in all (default: 200000000)", some)
     .option('--compare-max-samples <n>', 'samples of a comparison (default: 10000)', some)
     .option('--compare-max-bytes <n>', 'bytes that the samples of a comparison may hold (default: 256 MiB)', some)
     .option('--compare-idle-ms <n>', 'milliseconds for the next sample of a comparison (default: 60000)', some)
+    .optionsGroup('Adapting:')
     .option(
       '--latency-slo <[model=]time>',
       '95th percentile of the latency to keep by raising the budget up to its ceiling, such as 50ms; again for more models',
@@ -71,6 +76,7 @@ export function serveCommand(context: Context): Command {
       'share of the answered requests that version 1 runs too, to be compared (default: 0)',
       number({ min: 0, max: 1 }),
     )
+    .optionsGroup('Energy:')
     .addOption(
       new Option('--energy-meter <name>', 'which meter (default: auto, the first that is found)').choices(meterChoices),
     )
@@ -80,13 +86,12 @@ export function serveCommand(context: Context): Command {
       number({ min: 0, inclusive: false }),
     )
     .option('--energy-root <folder>', 'where the /sys of the machine is (default: /)')
-    .option('--log-level <level>', 'trace, debug, info, warn, error or silent (default: info)')
     .action(({ loadModel, ...options }: Options) => {
       const loadModels = loadModel ? { loadModels: loadModel } : {};
       return untilStopped(() => startServer({ ...options, ...loadModels, ...secretsOf(process.env) }), context);
     });
   return examples(
-    command,
+    withTransportOptions(command),
     'serve --repository models',
     'serve --repository models --port 0 --metrics-port 0',
     'serve --repository models --latency-slo 50ms --shadow 0.05',
