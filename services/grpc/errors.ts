@@ -1,6 +1,7 @@
 import { logVerbosity, setLogVerbosity } from '@grpc/grpc-js';
 import { ServerError, Status, type ServerMiddlewareCall, type CallContext } from 'nice-grpc';
 import { type ErrorCode, HeartwoodError } from '../../libs/errors/error.js';
+import { detailsOf } from './status-details.js';
 
 /** Every code of HeartwoodError by its number in gRPC. */
 const STATUS: Record<ErrorCode, Status> = {
@@ -27,7 +28,7 @@ const CODE = new Map(Object.entries(STATUS).map(([code, status]) => [status, cod
  */
 export function toServerError(thrown: unknown): ServerError {
   if (thrown instanceof ServerError) return thrown;
-  if (thrown instanceof HeartwoodError) return new ServerError(STATUS[thrown.code], oneLine(thrown.message));
+  if (thrown instanceof HeartwoodError) return new ServerError(STATUS[thrown.code], detailsOf(thrown.message));
   if (isAbort(thrown)) return new ServerError(Status.CANCELLED, 'the call was cancelled');
   return new ServerError(Status.INTERNAL, 'internal error; the log of the service has the details');
 }
@@ -62,8 +63,4 @@ export function errorMapping(report: (error: unknown, path: string) => void) {
       throw error;
     }
   };
-}
-
-function oneLine(text: string): string {
-  return text.replace(/\s*[\r\n]+\s*/g, ' ');
 }

@@ -1,7 +1,6 @@
-import { createFileRegistry, type DescFile, fromBinary, toBinary } from '@bufbuild/protobuf';
-import { FileDescriptorProtoSchema, FileDescriptorSetSchema } from '@bufbuild/protobuf/wkt';
+import { type DescFile, toBinary } from '@bufbuild/protobuf';
+import { FileDescriptorProtoSchema } from '@bufbuild/protobuf/wkt';
 import { Status } from 'nice-grpc';
-import { descriptorSet } from '../../proto/gen/descriptors.js';
 import {
   type DeepPartial,
   ServerReflectionDefinition,
@@ -9,6 +8,7 @@ import {
   type ServerReflectionResponse,
   type ServerReflectionServiceImplementation,
 } from '../../proto/gen/grpc/reflection/v1/reflection.js';
+import { contracts } from './contracts.js';
 
 type Answer = DeepPartial<ServerReflectionResponse>;
 
@@ -28,15 +28,13 @@ export function reflection(
   services: () => readonly string[],
   stopping: AbortSignal,
 ): ServerReflectionServiceImplementation {
-  const registry = createFileRegistry(fromBinary(FileDescriptorSetSchema, Buffer.from(descriptorSet, 'base64')));
-
   /** The file of a full name; that of a field, method or enum value is its parent's. */
   const fileOf = (symbol: string): DescFile | undefined =>
-    (registry.get(symbol) ?? registry.get(symbol.slice(0, Math.max(0, symbol.lastIndexOf('.')))))?.file;
+    (contracts.get(symbol) ?? contracts.get(symbol.slice(0, Math.max(0, symbol.lastIndexOf('.')))))?.file;
 
   const answer = (request: ServerReflectionRequest): Answer => {
     const { fileByFilename, fileContainingSymbol, fileContainingExtension, allExtensionNumbersOfType } = request;
-    if (fileByFilename !== undefined) return fileAnswer(registry.getFile(fileByFilename), 'file', fileByFilename);
+    if (fileByFilename !== undefined) return fileAnswer(contracts.getFile(fileByFilename), 'file', fileByFilename);
     if (fileContainingSymbol !== undefined)
       return fileAnswer(fileOf(fileContainingSymbol), 'symbol', fileContainingSymbol);
     if (request.listServices !== undefined)
@@ -45,7 +43,7 @@ export function reflection(
     if (fileContainingExtension !== undefined)
       return fileAnswer(undefined, 'extension of', fileContainingExtension.containingType);
     if (allExtensionNumbersOfType !== undefined) {
-      if (registry.getMessage(allExtensionNumbersOfType))
+      if (contracts.getMessage(allExtensionNumbersOfType))
         return { allExtensionNumbersResponse: { baseTypeName: allExtensionNumbersOfType, extensionNumber: [] } };
       return fileAnswer(undefined, 'message', allExtensionNumbersOfType);
     }

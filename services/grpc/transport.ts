@@ -8,17 +8,29 @@ import { Admission } from './admission.js';
 import { authentication } from './authentication.js';
 import { interceptorOf } from './call-layer.js';
 import { CallMetrics } from './call-metrics.js';
+import { decodedWithCare, refuseUndecodable } from './decoding.js';
 import { errorMapping } from './errors.js';
 import { Health } from './health.js';
 import { AlphaReflectionDefinition, reflection } from './reflection.js';
 import { openSecurity } from './security.js';
 import type { TransportSettings } from './settings.js';
 
+/** A request may take so many times the bytes of the largest message once it is decoded: typed contents of tensors do. */
+const decodedShare = 4;
+
 /** The definitions that ts-proto writes. */
 interface ServiceDefinition {
   readonly fullName: string;
   readonly methods: Readonly<
-    Record<string, { readonly name: string; readonly requestStream: boolean; readonly responseStream: boolean }>
+    Record<
+      string,
+      {
+        readonly name: string;
+        readonly requestType: unknown;
+        readonly requestStream: boolean;
+        readonly responseStream: boolean;
+      }
+    >
   >;
 }
 
@@ -56,6 +68,7 @@ export async function openTransport(settings: TransportSettings, parts: Transpor
   const metrics = new CallMetrics(registry);
   const layers = [metrics.layer, new Admission(settings).layer];
   if (security.accept) layers.push(authentication(security.accept));
+  layers.push(refuseUndecodable);
   const server = createServer({ ...channelOptions(settings), interceptors: [interceptorOf(layers)] }).use(
     errorMapping((error, method) => parts.report(error, method)),
   );
@@ -68,7 +81,7 @@ export async function openTransport(settings: TransportSettings, parts: Transpor
     for (const method of Object.values(definition.methods)) {
       metrics.expect({ ...method, path: `/${definition.fullName}/${method.name}` });
     }
-    server.add(definition, implementation);
+    server.add(decodedWithCare(definition, decodedShare * settings.maxMessageBytes), implementation);
   };
   add(HealthDefinition, health.service());
   const reflected = reflection(
