@@ -35,7 +35,7 @@ const targets = [
   {
     source: 'proto',
     output: 'proto/gen',
-    options: [...common, 'env=node', 'outputServices=nice-grpc', 'outputServices=generic-definitions'],
+    options: [...common, 'outputServices=nice-grpc', 'outputServices=generic-definitions'],
     descriptors: 'descriptors.ts',
   },
 ];

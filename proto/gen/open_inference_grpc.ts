@@ -88,7 +88,7 @@ export interface InferTensorContents {
   uint64Contents: bigint[];
   fp32Contents: number[];
   fp64Contents: number[];
-  bytesContents: Buffer[];
+  bytesContents: Uint8Array[];
 }
 
 export interface ModelInferRequest {
@@ -107,7 +107,7 @@ export interface ModelInferRequest {
    * One for each of `inputs`, in their order, little-endian; BYTES elements are each preceded by their length as a uint32. Excludes
    * `contents`.
    */
-  rawInputContents: Buffer[];
+  rawInputContents: Uint8Array[];
 }
 
 export interface ModelInferRequest_InferInputTensor {
@@ -146,7 +146,7 @@ export interface ModelInferResponse {
   parameters: { [key: string]: InferParameter };
   outputs: ModelInferResponse_InferOutputTensor[];
   /** One for each of `outputs`; this server always answers raw. */
-  rawOutputContents: Buffer[];
+  rawOutputContents: Uint8Array[];
 }
 
 export interface ModelInferResponse_InferOutputTensor {
@@ -257,7 +257,7 @@ export interface ModelRepositoryParameter {
   boolParam?: boolean | undefined;
   int64Param?: bigint | undefined;
   stringParam?: string | undefined;
-  bytesParam?: Buffer | undefined;
+  bytesParam?: Uint8Array | undefined;
 }
 
 export interface RepositoryIndexRequest {
@@ -366,7 +366,7 @@ export interface CudaSharedMemoryStatusResponse_RegionsEntry {
 
 export interface CudaSharedMemoryRegisterRequest {
   name: string;
-  rawHandle: Buffer;
+  rawHandle: Uint8Array;
   deviceId: bigint;
   byteSize: bigint;
 }
@@ -1712,7 +1712,7 @@ export const InferTensorContents: MessageFns<InferTensorContents> = {
               break;
             }
 
-            message.bytesContents.push(Buffer.from(reader.bytes()));
+            message.bytesContents.push(reader.bytes());
             continue;
           }
         }
@@ -1765,9 +1765,9 @@ export const InferTensorContents: MessageFns<InferTensorContents> = {
         ? object.fp64_contents.map((e: any) => globalThis.Number(e))
         : [],
       bytesContents: globalThis.Array.isArray(object?.bytesContents)
-        ? object.bytesContents.map((e: any) => Buffer.from(bytesFromBase64(e)))
+        ? object.bytesContents.map((e: any) => bytesFromBase64(e))
         : globalThis.Array.isArray(object?.bytes_contents)
-        ? object.bytes_contents.map((e: any) => Buffer.from(bytesFromBase64(e)))
+        ? object.bytes_contents.map((e: any) => bytesFromBase64(e))
         : [],
     };
   },
@@ -1917,7 +1917,7 @@ export const ModelInferRequest: MessageFns<ModelInferRequest> = {
               break;
             }
 
-            message.rawInputContents.push(Buffer.from(reader.bytes()));
+            message.rawInputContents.push(reader.bytes());
             continue;
           }
         }
@@ -1966,9 +1966,9 @@ export const ModelInferRequest: MessageFns<ModelInferRequest> = {
         ? object.outputs.map((e: any) => ModelInferRequest_InferRequestedOutputTensor.fromJSON(e))
         : [],
       rawInputContents: globalThis.Array.isArray(object?.rawInputContents)
-        ? object.rawInputContents.map((e: any) => Buffer.from(bytesFromBase64(e)))
+        ? object.rawInputContents.map((e: any) => bytesFromBase64(e))
         : globalThis.Array.isArray(object?.raw_input_contents)
-        ? object.raw_input_contents.map((e: any) => Buffer.from(bytesFromBase64(e)))
+        ? object.raw_input_contents.map((e: any) => bytesFromBase64(e))
         : [],
     };
   },
@@ -2707,7 +2707,7 @@ export const ModelInferResponse: MessageFns<ModelInferResponse> = {
               break;
             }
 
-            message.rawOutputContents.push(Buffer.from(reader.bytes()));
+            message.rawOutputContents.push(reader.bytes());
             continue;
           }
         }
@@ -2753,9 +2753,9 @@ export const ModelInferResponse: MessageFns<ModelInferResponse> = {
         ? object.outputs.map((e: any) => ModelInferResponse_InferOutputTensor.fromJSON(e))
         : [],
       rawOutputContents: globalThis.Array.isArray(object?.rawOutputContents)
-        ? object.rawOutputContents.map((e: any) => Buffer.from(bytesFromBase64(e)))
+        ? object.rawOutputContents.map((e: any) => bytesFromBase64(e))
         : globalThis.Array.isArray(object?.raw_output_contents)
-        ? object.raw_output_contents.map((e: any) => Buffer.from(bytesFromBase64(e)))
+        ? object.raw_output_contents.map((e: any) => bytesFromBase64(e))
         : [],
     };
   },
@@ -4449,7 +4449,7 @@ export const ModelRepositoryParameter: MessageFns<ModelRepositoryParameter> = {
               break;
             }
 
-            message.bytesParam = Buffer.from(reader.bytes());
+            message.bytesParam = reader.bytes();
             continue;
           }
         }
@@ -4482,9 +4482,9 @@ export const ModelRepositoryParameter: MessageFns<ModelRepositoryParameter> = {
         ? globalThis.String(object.string_param)
         : undefined,
       bytesParam: isSet(object.bytesParam)
-        ? Buffer.from(bytesFromBase64(object.bytesParam))
+        ? bytesFromBase64(object.bytesParam)
         : isSet(object.bytes_param)
-        ? Buffer.from(bytesFromBase64(object.bytes_param))
+        ? bytesFromBase64(object.bytes_param)
         : undefined,
     };
   },
@@ -6453,7 +6453,7 @@ export const CudaSharedMemoryStatusResponse_RegionsEntry: MessageFns<CudaSharedM
 };
 
 function createBaseCudaSharedMemoryRegisterRequest(): CudaSharedMemoryRegisterRequest {
-  return { name: "", rawHandle: Buffer.alloc(0), deviceId: 0n, byteSize: 0n };
+  return { name: "", rawHandle: new Uint8Array(0), deviceId: 0n, byteSize: 0n };
 }
 
 export const CudaSharedMemoryRegisterRequest: MessageFns<CudaSharedMemoryRegisterRequest> = {
@@ -6505,7 +6505,7 @@ export const CudaSharedMemoryRegisterRequest: MessageFns<CudaSharedMemoryRegiste
               break;
             }
 
-            message.rawHandle = Buffer.from(reader.bytes());
+            message.rawHandle = reader.bytes();
             continue;
           }
           case 3: {
@@ -6540,10 +6540,10 @@ export const CudaSharedMemoryRegisterRequest: MessageFns<CudaSharedMemoryRegiste
     return {
       name: isSet(object.name) ? globalThis.String(object.name) : "",
       rawHandle: isSet(object.rawHandle)
-        ? Buffer.from(bytesFromBase64(object.rawHandle))
+        ? bytesFromBase64(object.rawHandle)
         : isSet(object.raw_handle)
-        ? Buffer.from(bytesFromBase64(object.raw_handle))
-        : Buffer.alloc(0),
+        ? bytesFromBase64(object.raw_handle)
+        : new Uint8Array(0),
       deviceId: isSet(object.deviceId)
         ? BigInt(object.deviceId)
         : isSet(object.device_id)
@@ -6580,7 +6580,7 @@ export const CudaSharedMemoryRegisterRequest: MessageFns<CudaSharedMemoryRegiste
   fromPartial(object: DeepPartial<CudaSharedMemoryRegisterRequest>): CudaSharedMemoryRegisterRequest {
     const message = createBaseCudaSharedMemoryRegisterRequest();
     message.name = object.name ?? "";
-    message.rawHandle = object.rawHandle ?? Buffer.alloc(0);
+    message.rawHandle = object.rawHandle ?? new Uint8Array(0);
     message.deviceId = (object.deviceId !== undefined && object.deviceId !== null) ? BigInt(object.deviceId) : 0n;
     message.byteSize = (object.byteSize !== undefined && object.byteSize !== null) ? BigInt(object.byteSize) : 0n;
     return message;
@@ -8263,11 +8263,28 @@ export interface GRPCInferenceServiceClient<CallOptionsExt = {}> {
 }
 
 function bytesFromBase64(b64: string): Uint8Array {
-  return Uint8Array.from(globalThis.Buffer.from(b64, "base64"));
+  if ((globalThis as any).Buffer) {
+    return Uint8Array.from((globalThis as any).Buffer.from(b64, "base64"));
+  } else {
+    const bin = globalThis.atob(b64);
+    const arr = new Uint8Array(bin.length);
+    for (let i = 0; i < bin.length; ++i) {
+      arr[i] = bin.charCodeAt(i);
+    }
+    return arr;
+  }
 }
 
 function base64FromBytes(arr: Uint8Array): string {
-  return globalThis.Buffer.from(arr).toString("base64");
+  if ((globalThis as any).Buffer) {
+    return (globalThis as any).Buffer.from(arr).toString("base64");
+  } else {
+    const bin: string[] = [];
+    arr.forEach((byte) => {
+      bin.push(globalThis.String.fromCharCode(byte));
+    });
+    return globalThis.btoa(bin.join(""));
+  }
 }
 
 function floatToJson(value: number | null | undefined): number | string | null | undefined {

@@ -1,35 +1,25 @@
 import { Command } from 'commander';
-import { compareCommand } from './commands/compare.js';
-import { demoCommand } from './commands/demo.js';
-import { evaluateCommand } from './commands/evaluate.js';
-import { importCommand } from './commands/import.js';
-import { listCommand } from './commands/list.js';
-import { prunerCommand, workerCommand } from './commands/pruner.js';
-import { pruneCommand } from './commands/prune.js';
-import { promoteCommand } from './commands/promote.js';
-import { removeCommand } from './commands/remove.js';
-import { scoreCommand } from './commands/score.js';
-import { serveCommand } from './commands/serve.js';
-import { trainCommand } from './commands/train.js';
 import type { Context } from './context.js';
 import { checkWritable } from './output.js';
 
-/** Every command, in the order of the help. */
-const commands: readonly ((context: Context) => Command)[] = [
-  importCommand,
-  scoreCommand,
-  pruneCommand,
-  evaluateCommand,
-  compareCommand,
-  listCommand,
-  promoteCommand,
-  removeCommand,
-  serveCommand,
-  prunerCommand,
-  workerCommand,
-  trainCommand,
-  demoCommand,
-];
+type Make = (context: Context) => Command;
+
+/** Every command, in the order of the help. Only the one that is asked for is loaded: a service's memory holds nothing of the others. */
+const commands: Readonly<Record<string, () => Promise<Make>>> = {
+  import: async () => (await import('./commands/import.js')).importCommand,
+  score: async () => (await import('./commands/score.js')).scoreCommand,
+  prune: async () => (await import('./commands/prune.js')).pruneCommand,
+  evaluate: async () => (await import('./commands/evaluate.js')).evaluateCommand,
+  compare: async () => (await import('./commands/compare.js')).compareCommand,
+  list: async () => (await import('./commands/list.js')).listCommand,
+  promote: async () => (await import('./commands/promote.js')).promoteCommand,
+  remove: async () => (await import('./commands/remove.js')).removeCommand,
+  serve: async () => (await import('./commands/serve.js')).serveCommand,
+  pruner: async () => (await import('./commands/pruner.js')).prunerCommand,
+  worker: async () => (await import('./commands/pruner.js')).workerCommand,
+  train: async () => (await import('./commands/train.js')).trainCommand,
+  demo: async () => (await import('./commands/demo.js')).demoCommand,
+};
 
 const guide = `
 A first round, on your own checkpoint (a Hugging Face folder) and a folder of images by class:
@@ -40,15 +30,18 @@ A first round, on your own checkpoint (a Hugging Face folder) and a folder of im
 
 Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted. HEARTWOOD_DEBUG=1 shows where an error came from.`;
 
-/** The command line. Errors of usage are thrown (CommanderError), after commander has written its line to stderr. */
-export function createProgram(context: Context): Command {
+/**
+ * The command line for these arguments. Errors of usage are thrown (CommanderError), after commander has written its line to stderr.
+ */
+export async function createProgram(context: Context, [asked = '']: readonly string[]): Promise<Command> {
   const program = new Command('heartwood')
     .description(
       'Takes a trained model and a loss budget, gives back a smaller one that adapts its work to each input.',
     )
     .addHelpText('after', guide)
     .helpCommand(true);
-  for (const make of commands) program.addCommand(make(context));
+  const load = Object.hasOwn(commands, asked) ? [commands[asked]!] : Object.values(commands);
+  for (const make of await Promise.all(load.map((one) => one()))) program.addCommand(make(context));
   // Before the work, not after it.
   program.hook('preAction', async (_, command) => {
     const { json } = command.opts<{ json?: string }>();

@@ -14,7 +14,8 @@ export const exitCodes = { done: 0, failed: 1, badInput: 2, interrupted: 130, te
  */
 export async function runCommand(argv: readonly string[], context: Context, debug = false): Promise<number> {
   try {
-    await createProgram(context).parseAsync([...argv], { from: 'user' });
+    const program = await createProgram(context, argv);
+    await program.parseAsync([...argv], { from: 'user' });
     return exitCodes.done;
   } catch (thrown) {
     if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? exitCodes.done : exitCodes.badInput;

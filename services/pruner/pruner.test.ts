@@ -255,7 +255,8 @@ test('health, reflection and metrics of calls are there, as on the server', asyn
     const [listed, described] = answers;
     const names = listed?.listServicesResponse?.service.map(({ name }) => name);
     assert.ok(names?.includes('heartwood.pruning.v1.PruningService'));
-    assert.ok(described?.fileDescriptorResponse?.fileDescriptorProto[0]?.includes('PruningService'));
+    const [file] = described?.fileDescriptorResponse?.fileDescriptorProto ?? [];
+    assert.ok(Buffer.from(file ?? []).includes('PruningService'));
     const text = await (await fetch(`http://127.0.0.1:${pruner.metricsPort}/metrics`)).text();
     assert.match(text, /^grpc_server_handled_total\{.*grpc_method="CreateJob",grpc_code="OK"\} [1-9]/m);
   } finally {

@@ -4,7 +4,7 @@ import { startPruner, startWorker } from '../../pruner/pruner.js';
 import { examples, integer } from '../arguments.js';
 import type { Context } from '../context.js';
 import { secretsOf, withTransportOptions } from '../transport-options.js';
-import { untilStopped } from './serve.js';
+import { untilStopped } from '../until-stopped.js';
 
 type Options = Omit<PrunerOptions, 'dataDirectory'> & { dataDirectory?: string };
 

@@ -4,10 +4,11 @@ import { meterChoices } from '../../../libs/energy/meters/index.js';
 import { isolations } from '../../../libs/runtime/carrier.js';
 import { type LatencyObjective, parseObjective } from '../../server/adapting/latency/objective.js';
 import { loadControls } from '../../server/catalog/load-control.js';
-import { startServer, type RunningServer } from '../../server/server.js';
+import { startServer } from '../../server/server.js';
 import type { ServerOptions } from '../../server/options.js';
 import { examples, integer, integers, number } from '../arguments.js';
 import type { Context } from '../context.js';
+import { untilStopped } from '../until-stopped.js';
 import { secretsOf, withTransportOptions } from '../transport-options.js';
 
 type Options = ServerOptions & { readonly loadModel?: string[] };
@@ -22,6 +23,7 @@ export function serveCommand(context: Context): Command {
     .option('--port <n>', 'gRPC (default: 8001; 0: a free one, named in the log)', port)
     .option('--metrics-port <n>', 'Prometheus metrics (default: 8002)', port)
     .option('--log-level <level>', 'trace, debug, info, warn, error or silent (default: info)')
+    .option('--drain-ms <n>', 'how long a stop waits for the requests under way (default: 30000)', integer())
     .optionsGroup('Workers and runs:')
     .option('--workers <n>', 'workers that run models (default: one for every four cores)', some)
     .option('--threads <n>', 'threads of one inference (default: the cores over the workers)', some)
@@ -105,14 +107,4 @@ function objectives(text: string, before: readonly LatencyObjective[] = []): Lat
   } catch (thrown) {
     throw new InvalidArgumentError(messageOf(thrown));
   }
-}
-
-/** Runs a service until Ctrl-C or SIGTERM, then stops it. */
-export async function untilStopped(start: () => Promise<Pick<RunningServer, 'stop'>>, context: Context): Promise<void> {
-  context.signal.throwIfAborted();
-  const running = await start();
-  if (!context.signal.aborted) {
-    await new Promise<void>((resolve) => context.signal.addEventListener('abort', () => resolve(), { once: true }));
-  }
-  await running.stop();
 }

@@ -126,10 +126,12 @@ async function pixelsOf(
 function checkFinite({ name, datatype, data }: WireTensor): void {
   if (datatype !== 'FP32' && datatype !== 'FP64') return;
   const values = data as Float32Array | Float64Array;
-  for (let at = 0; at < values.length; at++) {
-    const value = values[at] as number;
-    if (!Number.isFinite(value)) throw invalid(`input ${name}: element ${at} is ${value}, expected finite numbers`);
-  }
+  // x − x is 0 for what is finite and NaN otherwise: no branch an element, since every element of every request comes by here.
+  let sum = 0;
+  for (let at = 0; at < values.length; at++) sum += values[at]! - values[at]!;
+  if (sum === 0) return;
+  const at = values.findIndex((value) => !Number.isFinite(value));
+  throw invalid(`input ${name}: element ${at} is ${values[at]}, expected finite numbers`);
 }
 
 /** Reads the headers alone, so that a request that asks for too much costs next to nothing. */

@@ -189,11 +189,11 @@ export interface CompareSettings {
 export interface CompareSample {
   /** An encoded file: JPEG, PNG or WebP. */
   image?:
-    | Buffer
+    | Uint8Array
     | undefined;
   /** Preprocessed pixels [C, H, W], float32, little-endian. */
   pixels?:
-    | Buffer
+    | Uint8Array
     | undefined;
   /** The class; of all samples or of none. */
   label?:
@@ -315,7 +315,7 @@ export interface Frame {
   /** Comes back with the answer. */
   id: string;
   /** An encoded image: JPEG, PNG, WebP. */
-  image: Buffer;
+  image: Uint8Array;
   /** Instead of those of the settings, for this frame. */
   budget?: number | undefined;
   deadlineMs?: number | undefined;
@@ -1358,7 +1358,7 @@ export const CompareSample: MessageFns<CompareSample> = {
               break;
             }
 
-            message.image = Buffer.from(reader.bytes());
+            message.image = reader.bytes();
             continue;
           }
           case 2: {
@@ -1366,7 +1366,7 @@ export const CompareSample: MessageFns<CompareSample> = {
               break;
             }
 
-            message.pixels = Buffer.from(reader.bytes());
+            message.pixels = reader.bytes();
             continue;
           }
           case 3: {
@@ -1399,8 +1399,8 @@ export const CompareSample: MessageFns<CompareSample> = {
 
   fromJSON(object: any): CompareSample {
     return {
-      image: isSet(object.image) ? Buffer.from(bytesFromBase64(object.image)) : undefined,
-      pixels: isSet(object.pixels) ? Buffer.from(bytesFromBase64(object.pixels)) : undefined,
+      image: isSet(object.image) ? bytesFromBase64(object.image) : undefined,
+      pixels: isSet(object.pixels) ? bytesFromBase64(object.pixels) : undefined,
       label: isSet(object.label) ? globalThis.Number(object.label) : undefined,
       name: isSet(object.name) ? globalThis.String(object.name) : "",
     };
@@ -2732,7 +2732,7 @@ export const ClassifySettings: MessageFns<ClassifySettings> = {
 };
 
 function createBaseFrame(): Frame {
-  return { id: "", image: Buffer.alloc(0), budget: undefined, deadlineMs: undefined };
+  return { id: "", image: new Uint8Array(0), budget: undefined, deadlineMs: undefined };
 }
 
 export const Frame: MessageFns<Frame> = {
@@ -2778,7 +2778,7 @@ export const Frame: MessageFns<Frame> = {
               break;
             }
 
-            message.image = Buffer.from(reader.bytes());
+            message.image = reader.bytes();
             continue;
           }
           case 3: {
@@ -2812,7 +2812,7 @@ export const Frame: MessageFns<Frame> = {
   fromJSON(object: any): Frame {
     return {
       id: isSet(object.id) ? globalThis.String(object.id) : "",
-      image: isSet(object.image) ? Buffer.from(bytesFromBase64(object.image)) : Buffer.alloc(0),
+      image: isSet(object.image) ? bytesFromBase64(object.image) : new Uint8Array(0),
       budget: isSet(object.budget) ? globalThis.Number(object.budget) : undefined,
       deadlineMs: isSet(object.deadlineMs)
         ? globalThis.Number(object.deadlineMs)
@@ -2845,7 +2845,7 @@ export const Frame: MessageFns<Frame> = {
   fromPartial(object: DeepPartial<Frame>): Frame {
     const message = createBaseFrame();
     message.id = object.id ?? "";
-    message.image = object.image ?? Buffer.alloc(0);
+    message.image = object.image ?? new Uint8Array(0);
     message.budget = object.budget ?? undefined;
     message.deadlineMs = object.deadlineMs ?? undefined;
     return message;
@@ -3492,11 +3492,28 @@ export interface ServingServiceClient<CallOptionsExt = {}> {
 }
 
 function bytesFromBase64(b64: string): Uint8Array {
-  return Uint8Array.from(globalThis.Buffer.from(b64, "base64"));
+  if ((globalThis as any).Buffer) {
+    return Uint8Array.from((globalThis as any).Buffer.from(b64, "base64"));
+  } else {
+    const bin = globalThis.atob(b64);
+    const arr = new Uint8Array(bin.length);
+    for (let i = 0; i < bin.length; ++i) {
+      arr[i] = bin.charCodeAt(i);
+    }
+    return arr;
+  }
 }
 
 function base64FromBytes(arr: Uint8Array): string {
-  return globalThis.Buffer.from(arr).toString("base64");
+  if ((globalThis as any).Buffer) {
+    return (globalThis as any).Buffer.from(arr).toString("base64");
+  } else {
+    const bin: string[] = [];
+    arr.forEach((byte) => {
+      bin.push(globalThis.String.fromCharCode(byte));
+    });
+    return globalThis.btoa(bin.join(""));
+  }
 }
 
 function floatToJson(value: number | null | undefined): number | string | null | undefined {
