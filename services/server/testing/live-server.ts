@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { type Channel, type Client, Status } from 'nice-grpc';
 import type { Repository } from '../../../libs/store/repository.js';
 import { createLogger, type Logger } from '../../../libs/telemetry/log.js';
+import { createRegistry, type Registry } from '../../../libs/telemetry/metrics.js';
 import {
   type DeepPartial,
   GRPCInferenceServiceDefinition,
@@ -38,6 +39,7 @@ export async function liveServer(
   options: Partial<ServerOptions> = {},
   connection: ConnectionOptions = {},
   logger: Logger = createLogger('test', 'silent'),
+  registry: Registry = createRegistry(),
 ): Promise<LiveServer> {
   const { repository, remove } = await temporaryRepository();
   await publishGraph(repository, 'net', meanModel());
@@ -54,6 +56,7 @@ export async function liveServer(
       ...options,
     },
     logger,
+    registry,
   );
   const address = `127.0.0.1:${server.grpcPort}`;
   const { channel, clients } = openChannel(address, connection);
