@@ -1,5 +1,5 @@
 /**
- * npm run bench:serving [-- --json FILE] [--rounds N]
+ * npm run bench:serving [-- --json FILE] [--rounds N] [--only message,demo,vit,pruned]
  *
  * What serving costs over the bare work, each ratio of two sides that take turns in one run:
  *
@@ -37,31 +37,36 @@ interface Row {
   readonly rounds: number;
 }
 
-const { values: options } = parseArgs({ options: { json: { type: 'string' }, rounds: { type: 'string' } } });
+const { values: options } = parseArgs({
+  options: { json: { type: 'string' }, rounds: { type: 'string' }, only: { type: 'string' } },
+});
 const roundsOf = (usual: number): number => Math.max(1, Number(options.rounds ?? usual));
 const folder = await mkdtemp(join(tmpdir(), 'heartwood-bench-'));
 const repository = join(folder, 'models');
 const threads = availableParallelism();
+const wanted = (part: string): boolean => (options.only?.split(',') ?? [part]).includes(part);
 const rows: Row[] = [];
 const bars: Bar[] = [];
 try {
-  await publishPair(repository, folder, 'vit-base', 0.5);
   const context = { workDirectory: join(folder, 'import'), signal: new AbortController().signal };
-  await importBaseline({ modelDirectory: 'models/demo-digits', repository, name: 'demo' }, context);
-  await publishGraph(await openRepository(repository), 'mean', tensorMeanModel(224));
-  console.error('published');
-  await message();
-  await batching('demo', { side: 64, batch: 16, requestBatch: 16, concurrency: 2, requests: 60, rounds: 9, bar: 0.85 });
-  await batching('vit-base', {
-    side: 224,
-    batch: 8,
-    requestBatch: 1,
-    concurrency: 8,
-    requests: 24,
-    rounds: 5,
-    bar: 0.95,
-  });
-  await pruned();
+  if (wanted('message')) {
+    await publishGraph(await openRepository(repository, { create: true }), 'mean', tensorMeanModel(224));
+    await message();
+  }
+  if (wanted('demo')) {
+    await importBaseline({ modelDirectory: 'models/demo-digits', repository, name: 'demo' }, context);
+    const load = { side: 64, batch: 16, requestBatch: 16, concurrency: 2, requests: 60, rounds: 9, bar: 0.85 };
+    await batching('demo', load);
+  }
+  if (wanted('vit') || wanted('pruned')) {
+    await publishPair(repository, folder, 'vit-base', 0.5);
+    console.error('published ViT-B/16');
+  }
+  if (wanted('vit')) {
+    const load = { side: 224, batch: 8, requestBatch: 1, concurrency: 8, requests: 24, rounds: 5, bar: 0.95 };
+    await batching('vit-base', load);
+  }
+  if (wanted('pruned')) await pruned();
 } finally {
   await rm(folder, { recursive: true, force: true });
 }
