@@ -1,0 +1,82 @@
+import { encodePng } from '../../../libs/data/image.js';
+import type { Repository } from '../../../libs/store/repository.js';
+import { checkHealthy, sendHostile, type Target, type Verdict } from './requests.js';
+import { startServer, type FuzzedServer } from './server.js';
+import { openWire } from './wire.js';
+
+export interface RequestRun {
+  readonly rows: readonly { kind: string; sent: number; codes: Record<string, number> }[];
+  readonly sent: number;
+  readonly faults: readonly string[];
+  readonly hangs: number;
+  readonly crashes: number;
+  readonly complaints: readonly string[];
+  /** Resident MiB at the end, when nothing is under way, over those after the first tenth. */
+  readonly memoryRatio: number;
+  readonly exitCode: number | null;
+}
+
+export interface RunSettings {
+  readonly seed: number;
+  readonly count: number;
+  log?(line: string): void;
+}
+
+const batch = 100;
+const together = 8;
+
+/** Sends the requests of a seed in batches; after each of them a well-formed one has to be answered rightly. */
+export async function fuzzRequests(repository: Repository, { seed, count, log }: RunSettings): Promise<RequestRun> {
+  const image = await encodePng({ data: new Uint8Array(3 * 64).fill(90), width: 8, height: 8, channels: 3 });
+  const flags = ['--load-control', 'explicit', '--load-model', '*', '--threads', '1', '--log-level', 'info'];
+  let server = await startServer(repository.directory, flags);
+  let target: Target = { port: server.port, wire: openWire(server.port), image };
+  const verdicts: Verdict[] = [];
+  const faults: string[] = [];
+  const complaints: string[] = [];
+  let crashes = 0;
+  let settled = NaN;
+  for (let from = 0; from < count; from += batch) {
+    const until = Math.min(count, from + batch);
+    let next = from;
+    const work = async (): Promise<void> => {
+      while (next < until) verdicts.push(await sendHostile(target, seed, next++));
+    };
+    await Promise.all(Array.from({ length: together }, work));
+    await checkHealthy(target).catch((thrown: unknown) => faults.push(`after request ${until - 1}: ${String(thrown)}`));
+    if (!server.alive()) {
+      crashes++;
+      complaints.push(...server.complaints.slice(-20));
+      target.wire.close();
+      server = await startServer(repository.directory, flags);
+      target = { port: server.port, wire: openWire(server.port), image };
+    }
+    const resident = await server.residentMiB();
+    if (until >= count / 10 && !(settled > 0)) settled = resident;
+    if (until % 1000 === 0) log?.(`${until} requests, ${crashes} crashes, ${resident.toFixed(0)} MiB resident`);
+  }
+  const memoryRatio = (await residentAtRest(server)) / settled;
+  target.wire.close();
+  complaints.push(...server.complaints);
+  const exitCode = await server.stop();
+  faults.unshift(...verdicts.flatMap(({ fault }) => fault ?? []));
+  const hangs = verdicts.filter(({ code }) => code === 'HANG').length;
+  return { rows: rowsOf(verdicts), sent: verdicts.length, faults, hangs, crashes, complaints, memoryRatio, exitCode };
+}
+
+/** What a server holds once the collector has had its turns. */
+async function residentAtRest(server: FuzzedServer): Promise<number> {
+  return server.residentMiB();
+}
+
+function rowsOf(verdicts: readonly Verdict[]): RequestRun['rows'] {
+  const byKind = new Map<string, Record<string, number>>();
+  for (const { kind, code } of verdicts) {
+    const codes = byKind.get(kind) ?? {};
+    codes[code] = (codes[code] ?? 0) + 1;
+    byKind.set(kind, codes);
+  }
+  return [...byKind]
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([kind, codes]) => ({ kind, sent: Object.values(codes).reduce((sum, each) => sum + each, 0), codes }));
+}
