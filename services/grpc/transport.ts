@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { createServer, type CompatServiceDefinition, type ServiceImplementation } from 'nice-grpc';
 import { HeartwoodError, messageOf } from '../../libs/errors/error.js';
 import type { Logger } from '../../libs/telemetry/log.js';
@@ -73,6 +74,8 @@ export async function openTransport(settings: TransportSettings, parts: Transpor
     errorMapping((error, method) => parts.report(error, method)),
   );
   const stopping = new AbortController();
+  // Every stream under way listens; they are no leak.
+  setMaxListeners(0, stopping.signal);
   let listening = false;
   const health = new Health();
   const names: string[] = [];
