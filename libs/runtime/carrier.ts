@@ -24,6 +24,8 @@ export interface Carrier<Request> {
   readonly pid: number | undefined;
   /** Buffers on `transfer` move to a thread, and are copied to a process. */
   post(request: Request, transfer: readonly ArrayBuffer[]): void;
+  /** Ends a worker in the middle of its work; absent where that would end this process too. */
+  kill?(): void;
   /** Keeps this process alive until `unref`. */
   ref(): void;
   unref(): void;
@@ -71,6 +73,7 @@ function startProcess<Request, Reply>(entry: URL, events: CarrierEvents<Reply>):
     pid: child.pid,
     // A message that cannot be sent is to a process that is going, and its exit says so.
     post: (request) => child.send(request as object, () => undefined),
+    kill: () => void child.kill('SIGKILL'),
     ref: () => {
       child.ref();
       child.channel?.ref();

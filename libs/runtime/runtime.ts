@@ -90,6 +90,11 @@ export interface RuntimeOptions {
   readonly spinning?: boolean;
   /** What a worker runs in; carrier.ts says which faults need a process. Default 'thread'. */
   readonly isolation?: Isolation;
+  /**
+   * Milliseconds that one load or run may take, where workers are processes: one that takes longer ends with its worker, which is
+   * replaced, and is UNAVAILABLE. Threads cannot be ended in the middle of a run. Default: any.
+   */
+  readonly runLimitMs?: number;
   /** Told of every worker that died and was replaced. */
   readonly onRestart?: (restart: WorkerRestart) => void;
 }
@@ -100,7 +105,14 @@ export function createRuntime(options: RuntimeOptions = {}): Runtime {
   const threads = count('threads', options.threads ?? Math.max(1, Math.floor(availableParallelism() / workers)));
   const slots = Array.from(
     { length: workers },
-    (_, index) => new Slot(index, options.isolation ?? 'thread', options.onRestart ?? (() => undefined)),
+    (_, index) =>
+      new Slot(
+        index,
+        options.isolation ?? 'thread',
+        options.onRestart ?? (() => undefined),
+        undefined,
+        options.runLimitMs,
+      ),
   );
   return new WorkerRuntime(slots, threads, options.spinning ?? false);
 }

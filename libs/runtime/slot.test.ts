@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { pathToFileURL } from 'node:url';
 import { identityModel, powerModel } from './fixture-model.js';
 import type { SessionSettings } from './messages.js';
 import { createRuntime } from './runtime.js';
@@ -56,6 +57,33 @@ test('a worker that dies of a run is replaced, and the sessions of the others go
     [{ worker: 0, sessions: 2 }],
   );
   await slot.close();
+});
+
+test('a process that does not come to an end with a run or a load is ended, and the others go on', async () => {
+  const script = `process.on('message', ({ kind, session }) => {
+    if (kind === 'run' && session === 1) for (;;);
+    if (kind === 'load' && session === 2) for (;;);
+    if (kind === 'load') process.send({ kind: 'loaded', inputs: [], outputs: [] });
+    else if (kind === 'run') process.send({ kind: 'result', outputs: {}, durationMs: session });
+    else process.send({ kind: 'done' }, () => kind === 'close' && process.disconnect());
+  });`;
+  const folder = mkdtempSync(join(tmpdir(), 'heartwood-slot-'));
+  const file = join(folder, 'endless.cjs');
+  writeFileSync(file, script);
+  try {
+    const restarts: WorkerRestart[] = [];
+    const slot = new Slot(0, 'process', (restart) => restarts.push(restart), pathToFileURL(file), 1000);
+    await slot.load(source(1));
+    await slot.load(source(3));
+    await assert.rejects(slot.submit(1, run(1), {}), { code: 'UNAVAILABLE', message: /took longer than 1000 ms/ });
+    await assert.rejects(slot.load(source(2)), { code: 'UNAVAILABLE', message: /took longer than 1000 ms/ });
+    const { reply } = await slot.submit(3, run(3), {});
+    assert.equal(reply.kind, 'result');
+    assert.equal(restarts.length, 2);
+    await slot.close();
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 });
 
 test('a session whose load kills the worker is refused, once and for all, and nothing else suffers', async () => {

@@ -51,6 +51,7 @@ export class Slot {
     private readonly isolation: Isolation,
     private readonly onRestart: (restart: WorkerRestart) => void,
     private readonly entry = new URL('./worker.js', import.meta.url),
+    private readonly limitMs?: number,
   ) {}
 
   get sessions(): number {
@@ -135,6 +136,7 @@ export class Slot {
       farewell: { kind: 'close' },
       label: 'runtime',
       isolation: this.isolation,
+      limitMs: this.limitMs,
       onLost: (reason) => this.#replace(reason),
     });
   }

@@ -39,6 +39,8 @@ export interface WorkerOptions<Request> {
   /** What an error calls the worker. */
   readonly label: string;
   readonly isolation?: Isolation;
+  /** Milliseconds that a request may take, where the worker is a process: one that takes longer is killed. Default: any. */
+  readonly limitMs?: number | undefined;
   /** Told once, when the worker is gone without having been closed. */
   readonly onLost?: (reason: string) => void;
 }
@@ -53,6 +55,7 @@ export class WorkerQueue<Request, Reply> {
   readonly #exited: Promise<void>;
   #current: (Job<Request, Reply> & { startedAt: number }) | undefined;
   #lost: HeartwoodError | undefined;
+  #late: NodeJS.Timeout | undefined;
   #closing = false;
 
   constructor(private readonly options: WorkerOptions<Request>) {
@@ -133,6 +136,7 @@ export class WorkerQueue<Request, Reply> {
         const { request, transfer } = job.prepare();
         this.#carrier.post(request, transfer);
         this.#current = { ...job, startedAt: performance.now() };
+        this.#watch();
       } catch (thrown) {
         job.reject(thrown);
       }
@@ -140,6 +144,16 @@ export class WorkerQueue<Request, Reply> {
     // Only work keeps the process alive, an idle worker does not.
     if (this.#current || this.#closing) this.#carrier.ref();
     else this.#carrier.unref();
+  }
+
+  /** A thread cannot be ended in the middle of a run, and is left to it. */
+  #watch(): void {
+    const { limitMs, label } = this.options;
+    if (limitMs === undefined || this.#carrier.kill === undefined) return;
+    this.#late = setTimeout(() => {
+      this.#lose(`the ${label} worker took longer than ${limitMs} ms over one request and was ended`);
+      this.#carrier.kill?.();
+    }, limitMs);
   }
 
   #take(): Job<Request, Reply> | undefined {
@@ -154,6 +168,7 @@ export class WorkerQueue<Request, Reply> {
   }
 
   #finish(reply: Reply): void {
+    clearTimeout(this.#late);
     const job = this.#current;
     this.#current = undefined;
     this.#next();
@@ -161,6 +176,7 @@ export class WorkerQueue<Request, Reply> {
   }
 
   #lose(reason: string): void {
+    clearTimeout(this.#late);
     if (this.#lost) return;
     this.#lost = new HeartwoodError('UNAVAILABLE', reason);
     const jobs = [...(this.#current ? [this.#current] : []), ...this.#queue.splice(0)];

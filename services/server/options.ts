@@ -27,6 +27,8 @@ const schema = z.object({
   instances: atLeastOne.optional(),
   /** What a worker runs in; libs/runtime/carrier.ts says which faults need a process. */
   isolation: z.enum(isolations).default('thread'),
+  /** Milliseconds that one load or run may take where workers are processes; beyond it the worker is ended and replaced. */
+  runLimitMs: atLeastOne.default(600_000),
   ...schedulingSchema,
   /** Threads that preprocess encoded images. */
   imageWorkers: atLeastOne.default(() => Math.max(1, Math.floor(availableParallelism() / 2))),

@@ -62,6 +62,7 @@ export async function startServer(
   const runtime = createRuntime({
     workers: settings.workers,
     isolation: settings.isolation,
+    runLimitMs: settings.runLimitMs,
     onRestart: (restart) => workers.restarted(restart),
     ...(settings.threads ? { threads: settings.threads } : {}),
   });

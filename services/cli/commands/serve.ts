@@ -33,6 +33,7 @@ export function serveCommand(context: Context): Command {
         isolations,
       ),
     )
+    .option('--run-limit-ms <n>', 'end a worker process that takes longer over one load or run (default: 600000)', some)
     .option('--run-batch <n>', 'samples of the largest run that requests share (default: 8)', some)
     .option('--preferred-batches <n,...>', 'run as soon as so many samples wait', integers({ min: 1 }))
     .option(

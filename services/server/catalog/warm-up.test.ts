@@ -80,6 +80,25 @@ test('a version that cannot run a batch of the warm-up does not load, and says w
   });
 });
 
+test('an input that no client could send is not made up', async () => {
+  for (const [type, size] of [
+    ['float32', 2 ** 30],
+    ['float32', 2 ** 52],
+    ['string', 2 ** 24],
+  ] as const) {
+    const g = new GraphBuilder('huge');
+    const images = g.input('pixel_values', 'float32', ['B', 3, 8, 8]);
+    g.input('x', type, ['B', size]);
+    const graph = g.build([g.named('logits', reduceMean(g, images, [2, 3], false))]);
+    const version = await publishGraph(repository, 'huge', graph);
+    const entry = await repository.resolve('huge', version);
+    await assert.rejects(loadVersion(repository, runtime, entry, settings([1])), {
+      code: 'INVALID_ARGUMENT',
+      message: /^input x of shape .* is too large to be served/,
+    });
+  }
+});
+
 test('the server: a version whose warm-up fails is UNAVAILABLE with the reason, and nothing else suffers', async () => {
   const live = await liveServer({ loadControl: 'explicit', loadModels: ['net'] });
   try {

@@ -63,12 +63,28 @@ function madeUpFeeds(
       name === PIXELS
         ? [batch, input.channels, input.height, input.width]
         : shape.map((dim, axis) => (axis === 0 ? batch : typeof dim === 'number' ? dim : 1));
+    checkSize(name, type, dims);
     feeds[name] =
       name === BUDGET
         ? { type: 'float32', dims, data: new Float32Array(batch).fill(budget?.default ?? 0) }
         : { type, dims, data: madeUpData(type, elementCount(dims)) };
   }
   return feeds;
+}
+
+/** Bytes of the largest made-up input: more than any client could send, and little enough to be made. */
+const largestInput = 256 * 1024 * 1024;
+/** Of an element of each type; a text costs a pointer, and work. */
+const elementBytes = { string: 64, float64: 8, int64: 8, float32: 4, int32: 4 } as const;
+
+/** What a model file says of its inputs may be a mistake, or malice, and would otherwise be made in this process. */
+function checkSize(name: string, type: TensorInfo['type'], dims: readonly number[]): void {
+  const bytes = elementCount(dims) * (elementBytes[type as keyof typeof elementBytes] ?? 1);
+  if (bytes >= 0 && bytes <= largestInput) return;
+  throw new HeartwoodError(
+    'INVALID_ARGUMENT',
+    `input ${name.slice(0, 140)} of shape [${dims.slice(0, 16).join(', ')}] is too large to be served: expected at most ${largestInput} bytes`,
+  );
 }
 
 /** Noise for fractions, so that what depends on the data (which tokens are merged) has something to go by; zeros for the rest. */
