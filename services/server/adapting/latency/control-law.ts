@@ -199,8 +199,13 @@ function ownCallsOf(calls: readonly EndedCall[]): OwnCalls {
   return { share: ran > 0 ? own / ran : 0, workMs: own > 0 ? workMs / own : 0 };
 }
 
-/** The load of a span: the calls whose budget the law sets, and what all else takes of the worker. */
-function loadOf(own: OwnCalls, { now, others }: Sample, looks: readonly Look[], span: number): Load {
+/** A load, and the milliseconds that it was counted over. */
+interface Counted extends Load {
+  readonly over: number;
+}
+
+/** The load of a span, or of as much of it as has been seen: the calls whose budget the law sets, and what all else takes of the worker. */
+function loadOf(own: OwnCalls, { now, others }: Sample, looks: readonly Look[], span: number): Counted {
   let [arrived, from] = [0, now];
   // A look counts what came since the one before it, so the oldest one tells the time alone.
   for (let at = looks.length - 1; at > 0 && looks[at]!.at > now - span; at--) {
@@ -208,7 +213,7 @@ function loadOf(own: OwnCalls, { now, others }: Sample, looks: readonly Look[], 
     from = looks[at - 1]!.at;
   }
   const rate = now > from ? arrived / (now - from) : 0;
-  return { rate: rate * (1 - own.share), others: others + rate * own.share * own.workMs };
+  return { rate: rate * (1 - own.share), others: others + rate * own.share * own.workMs, over: now - from };
 }
 
 interface View {
@@ -223,8 +228,8 @@ function viewOf({ objectiveMs }: ControlSettings, { calls, looks }: ControlState
   const { moment, rest } = spansOf(objectiveMs);
   const own = ownCallsOf(calls);
   const spans = [moment, rest / 2, rest] as const;
-  const [now, half, whole] = spans.map((span) => loadOf(own, sample, looks, span)) as [Load, Load, Load];
-  const rates = [now, half, whole].map(({ rate }, at) => Math.max(0, rate - Math.sqrt(rate / spans[at]!)));
+  const [now, half, whole] = spans.map((span) => loadOf(own, sample, looks, span)) as [Counted, Counted, Counted];
+  const rates = [now, half, whole].map(({ rate, over }) => (over > 0 ? Math.max(0, rate - Math.sqrt(rate / over)) : 0));
   return {
     moment: now,
     certain: { ...now, rate: Math.max(...rates) },
