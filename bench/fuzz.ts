@@ -35,7 +35,8 @@ try {
     barOf('requests that hung', requests.hangs, '<=', 0),
     barOf('crashes of the server under requests', requests.crashes, '<=', 0),
     barOf('errors in its log that are defects', requests.complaints.length, '<=', 0),
-    barOf('resident memory at the end over that after warm-up', requests.memoryRatio, '<=', 2),
+    barOf('largest resident memory, MiB', requests.largestMiB, '<=', 1536),
+    barOf('resident memory: median of the last fifth over that of the second', requests.growth, '<=', 1.5),
     barOf('exit code after the requests', requests.exitCode ?? -1, '<=', 0),
   );
   const models = Number(options.models);

@@ -1,7 +1,7 @@
 import { encodePng } from '../../../libs/data/image.js';
 import type { Repository } from '../../../libs/store/repository.js';
 import { checkHealthy, sendHostile, type Target, type Verdict } from './requests.js';
-import { startServer, type FuzzedServer } from './server.js';
+import { startServer } from './server.js';
 import { openWire } from './wire.js';
 
 export interface RequestRun {
@@ -11,8 +11,9 @@ export interface RequestRun {
   readonly hangs: number;
   readonly crashes: number;
   readonly complaints: readonly string[];
-  /** Resident MiB at the end, when nothing is under way, over those after the first tenth. */
-  readonly memoryRatio: number;
+  /** Of resident MiB, looked at after every batch. */
+  readonly largestMiB: number;
+  readonly growth: number;
   readonly exitCode: number | null;
 }
 
@@ -35,7 +36,7 @@ export async function fuzzRequests(repository: Repository, { seed, count, log }:
   const faults: string[] = [];
   const complaints: string[] = [];
   let crashes = 0;
-  let settled = NaN;
+  const resident: number[] = [];
   for (let from = 0; from < count; from += batch) {
     const until = Math.min(count, from + batch);
     let next = from;
@@ -51,22 +52,35 @@ export async function fuzzRequests(repository: Repository, { seed, count, log }:
       server = await startServer(repository.directory, flags);
       target = { port: server.port, wire: openWire(server.port), image };
     }
-    const resident = await server.residentMiB();
-    if (until >= count / 10 && !(settled > 0)) settled = resident;
-    if (until % 1000 === 0) log?.(`${until} requests, ${crashes} crashes, ${resident.toFixed(0)} MiB resident`);
+    resident.push(await server.residentMiB());
+    if (until % 1000 === 0) log?.(`${until} requests, ${crashes} crashes, ${resident.at(-1)?.toFixed(0)} MiB resident`);
   }
-  const memoryRatio = (await residentAtRest(server)) / settled;
   target.wire.close();
   complaints.push(...server.complaints);
   const exitCode = await server.stop();
   faults.unshift(...verdicts.flatMap(({ fault }) => fault ?? []));
   const hangs = verdicts.filter(({ code }) => code === 'HANG').length;
-  return { rows: rowsOf(verdicts), sent: verdicts.length, faults, hangs, crashes, complaints, memoryRatio, exitCode };
+  return {
+    rows: rowsOf(verdicts),
+    sent: verdicts.length,
+    faults,
+    hangs,
+    crashes,
+    complaints,
+    exitCode,
+    largestMiB: Math.max(...resident),
+    growth: growthOf(resident),
+  };
 }
 
-/** What a server holds once the collector has had its turns. */
-async function residentAtRest(server: FuzzedServer): Promise<number> {
-  return server.residentMiB();
+/** The median of the last fifth over that of the second: what comes and goes with the collector's turns is no growth. */
+function growthOf(resident: readonly number[]): number {
+  const fifth = Math.max(1, Math.floor(resident.length / 5));
+  return median(resident.slice(-fifth)) / median(resident.slice(resident.length > 1 ? fifth : 0).slice(0, fifth));
+}
+
+function median(values: readonly number[]): number {
+  return [...values].sort((a, b) => a - b)[values.length >> 1] ?? NaN;
 }
 
 function rowsOf(verdicts: readonly Verdict[]): RequestRun['rows'] {
