@@ -1,5 +1,5 @@
 /** Entry of a worker, thread or process: holds ONNX Runtime sessions and answers one request at a time (a run blocks its thread). */
-import { InferenceSession, Tensor } from 'onnxruntime-node';
+import { env, InferenceSession, Tensor } from 'onnxruntime-node';
 import { hostPort } from './host-port.js';
 import type { SessionSettings, WorkerReply, WorkerRequest } from './messages.js';
 import { isElementType, packTensors, type TensorInfo, type TensorValue } from './tensor.js';
@@ -8,6 +8,8 @@ const sessions = new Map<number, { session: InferenceSession; profiled: boolean 
 
 /** Errors reach the caller as exceptions, so ONNX Runtime's own lines on stderr would only repeat them. */
 const fatalOnly = 4;
+// Also of what is no session's, such as its allocators.
+env.logLevel = 'fatal';
 
 function onnxOptions(settings: SessionSettings): InferenceSession.SessionOptions {
   return {
