@@ -1,13 +1,12 @@
 import type { DescMessage } from '@bufbuild/protobuf';
-import { ServerInterceptingCall, status } from '@grpc/grpc-js';
-import type { CallLayer } from './call-layer.js';
+import { type CallContext, ServerError, type ServerMiddlewareCall, Status } from 'nice-grpc';
 import { contracts } from './contracts.js';
 import { weightOf } from './message-weight.js';
 
 /** What a message is decoded to that is refused. */
 class Undecodable {
   constructor(
-    readonly code: status,
+    readonly code: Status,
     readonly details: string,
   ) {}
 }
@@ -44,23 +43,48 @@ function decodeRequest(type: MessageType, bytes: Uint8Array, kind: DescMessage |
   try {
     if (kind !== undefined && weightOf(bytes, kind, limit) > limit) {
       const details = `the request would take more than ${limit} bytes of memory once decoded: send raw contents, and fewer fields`;
-      return new Undecodable(status.RESOURCE_EXHAUSTED, details);
+      return new Undecodable(Status.RESOURCE_EXHAUSTED, details);
     }
     return type.decode(bytes);
   } catch {
     // protobuf's own words tell of offsets and of the code; nobody who sends a message by hand is helped by them.
-    return new Undecodable(status.INVALID_ARGUMENT, `the request is no ${kind?.typeName ?? 'message of its type'}`);
+    return new Undecodable(Status.INVALID_ARGUMENT, `the request is no ${kind?.typeName ?? 'message of its type'}`);
   }
 }
 
-/** Ends calls whose request could not be decoded; above it no handler sees one. */
-export const refuseUndecodable: CallLayer = (call) =>
-  new ServerInterceptingCall(call, {
-    start: (next) =>
-      next({
-        onReceiveMessage: (message: unknown, pass) => {
-          if (message instanceof Undecodable) call.sendStatus({ code: message.code, details: message.details });
-          else pass(message);
+/**
+ * Server middleware of nice-grpc: a call whose request could not be decoded ends by that. In a stream the handler learns of it where it
+ * reads, as of any error of the stream: a status that is sent beside a handler that goes on answering may never reach the client.
+ */
+export async function* refuseUndecodable<Request, Response>(
+  call: ServerMiddlewareCall<Request, Response>,
+  context: CallContext,
+): AsyncGenerator<Response, Response | void, undefined> {
+  if (call.requestStream) return yield* call.next(decodable(call.request), context);
+  return yield* call.next(checked(call.request), context);
+}
+
+/** No generator: its `return` would wait for a message that is being waited for. */
+function decodable<Request>(requests: AsyncIterable<Request>): AsyncIterable<Request> {
+  return {
+    [Symbol.asyncIterator]() {
+      const iterator = requests[Symbol.asyncIterator]();
+      return {
+        async next() {
+          const read = await iterator.next();
+          if (read.done !== true) checked(read.value);
+          return read;
         },
-      }),
-  });
+        async return() {
+          await iterator.return?.();
+          return { done: true, value: undefined };
+        },
+      };
+    },
+  };
+}
+
+function checked<Request>(request: Request): Request {
+  if (request instanceof Undecodable) throw new ServerError(request.code, request.details);
+  return request;
+}

@@ -69,10 +69,9 @@ export async function openTransport(settings: TransportSettings, parts: Transpor
   const metrics = new CallMetrics(registry);
   const layers = [metrics.layer, new Admission(settings).layer];
   if (security.accept) layers.push(authentication(security.accept));
-  layers.push(refuseUndecodable);
-  const server = createServer({ ...channelOptions(settings), interceptors: [interceptorOf(layers)] }).use(
-    errorMapping((error, method) => parts.report(error, method)),
-  );
+  const server = createServer({ ...channelOptions(settings), interceptors: [interceptorOf(layers)] })
+    .use(errorMapping((error, method) => parts.report(error, method)))
+    .use(refuseUndecodable);
   const stopping = new AbortController();
   // Every stream under way listens; they are no leak.
   setMaxListeners(0, stopping.signal);

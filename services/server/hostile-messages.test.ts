@@ -46,6 +46,15 @@ test('bytes that are no message are the client’s fault, and no defect of the s
   assert.equal(await live.metric(`${counted},grpc_method="ModelInfer",grpc_code="InvalidArgument"}`), 3);
 });
 
+test('in a stream what came before bytes that are no message is answered, and then its status comes', async () => {
+  const good = ModelInferRequest.encode(ModelInferRequest.fromPartial(rawRequest(1))).finish();
+  const calls = Array.from({ length: 200 }, (_, at) => {
+    const before = Array.from({ length: at % 5 }, () => good);
+    return send('/inference.GRPCInferenceService/ModelStreamInfer', [...before, Buffer.from([0xff]), good]);
+  });
+  for (const { code } of await Promise.all(calls)) assert.equal(code, 'INVALID_ARGUMENT');
+});
+
 test('a message of sixty million bytes that says "another input" in every two of them is not decoded', async () => {
   const { code, details } = await send(modelInfer, [Buffer.alloc(60_000_000, Buffer.from([0x2a, 0]))]);
   assert.equal(code, 'RESOURCE_EXHAUSTED');
