@@ -1,12 +1,12 @@
 /**
- * npm run bench:overload [-- --json FILE] [--seconds 60] [--queue 16]
+ * npm run bench:overload [-- --json FILE] [--seconds 60] [--queue 16] [--threads N]
  *
  * Open-loop load at twice the capacity. Requests come at their own times, whatever becomes of those before, so a server that took them
  * all would fall behind for ever. Those that are accepted are to be answered within what the queue before them takes and their own
  * service; the rest are to be refused at once, next to what a refusal by the bare gRPC library takes; and memory is to stay flat.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { status } from '@grpc/grpc-js';
@@ -18,10 +18,17 @@ import { rawClient, refusePath, type Reply } from './support/raw-client.js';
 import { closedLoop, inferPath, median, pixelRequest, quantile, startBare, startServed } from './support/served.js';
 
 const { values: options } = parseArgs({
-  options: { json: { type: 'string' }, seconds: { type: 'string' }, queue: { type: 'string' } },
+  options: {
+    json: { type: 'string' },
+    seconds: { type: 'string' },
+    queue: { type: 'string' },
+    threads: { type: 'string' },
+  },
 });
 const seconds = Math.max(1, Number(options.seconds ?? 60));
 const queueLimit = Math.max(1, Number(options.queue ?? 16));
+// A core is left to the client, which twice the capacity keeps busy, and to the refusing.
+const threads = Math.max(1, Number(options.threads ?? availableParallelism() - 1));
 const folder = await mkdtemp(join(tmpdir(), 'heartwood-bench-'));
 const repository = join(folder, 'models');
 try {
@@ -31,7 +38,7 @@ try {
   const server = await startServed(
     repository,
     [{ name: 'vit-tiny', versions: [1] }],
-    ['--workers', '1', '--run-batch', '1', '--queue-limit', String(queueLimit)],
+    ['--workers', '1', '--threads', String(threads), '--run-batch', '1', '--queue-limit', String(queueLimit)],
   );
   const bare = await startBare();
   const [client, refuser] = [rawClient(server.address), rawClient(bare.address)];

@@ -2,9 +2,9 @@
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { integerIn, randomFor } from '../../libs/data/random.js';
 import { connectInference } from '../../services/server/client.js';
 import { startChild, type Child } from '../../services/cli/demo/child.js';
+import { imagesOf } from './random-stages.js';
 import { ModelInferRequest } from '../../proto/gen/open_inference_grpc.js';
 
 export const inferPath = '/inference.GRPCInferenceService/ModelInfer';
@@ -56,10 +56,9 @@ export async function startBare(): Promise<{ address: string; stop(): void }> {
   throw new Error('the bare server ended before it said its port');
 }
 
-/** A request of random pixels [batch, 3, side, side], as bytes. */
+/** A request of images as the benchmarks have them [batch, 3, side, side], as bytes. */
 export function pixelRequest(model: string, version: number, batch: number, side: number, seed = 1): Buffer {
-  const random = randomFor(seed);
-  const pixels = Float32Array.from({ length: batch * 3 * side * side }, () => integerIn(random, -1000, 1000) / 500);
+  const pixels = imagesOf(batch, side, seed).data as Float32Array;
   const request = ModelInferRequest.fromPartial({
     modelName: model,
     modelVersion: String(version),

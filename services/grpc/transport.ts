@@ -8,6 +8,7 @@ import { ServerReflectionDefinition } from '../../proto/gen/grpc/reflection/v1/r
 import { Admission } from './admission.js';
 import { authentication } from './authentication.js';
 import { interceptorOf } from './call-layer.js';
+import { widenWindows } from './windows.js';
 import { CallMetrics } from './call-metrics.js';
 import { decodedWithCare, refuseUndecodable } from './decoding.js';
 import { errorMapping } from './errors.js';
@@ -67,7 +68,7 @@ export async function openTransport(settings: TransportSettings, parts: Transpor
   const { log, registry, port } = parts;
   const security = await openSecurity(settings, log);
   const metrics = new CallMetrics(registry);
-  const layers = [metrics.layer, new Admission(settings).layer];
+  const layers = [widenWindows(), metrics.layer, new Admission(settings).layer];
   if (security.accept) layers.push(authentication(security.accept));
   const server = createServer({ ...channelOptions(settings), interceptors: [interceptorOf(layers)] })
     .use(errorMapping((error, method) => parts.report(error, method)))
