@@ -64,7 +64,11 @@ function startProcess<Request, Reply>(entry: URL, events: CarrierEvents<Reply>):
   };
   unref();
   child.on('message', (reply) => events.message(reply as Reply));
-  child.on('error', (error) => events.lost(`failed: ${messageOf(error)}`));
+  child.on('error', (error) => {
+    events.lost(`failed: ${messageOf(error)}`);
+    // One that could not be started has no exit either.
+    if (child.pid === undefined) events.exited();
+  });
   child.on('exit', (code, signal) => {
     events.lost(signal === null ? `exited with code ${code}` : `was killed by ${signal}`);
     events.exited();

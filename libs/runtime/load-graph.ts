@@ -26,6 +26,7 @@ export async function loadGraph(
       outputs: session.outputs,
       run: session.run.bind(session),
       instances: session.instances,
+      broken: session.broken,
       runTimed: session.runTimed.bind(session),
       runLate: session.runLate.bind(session),
       check: session.check.bind(session),

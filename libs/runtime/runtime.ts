@@ -65,6 +65,8 @@ export interface Session {
   runLate(make: () => LateRun, options?: Pick<RunOptions, 'signal' | 'priority'>): Promise<TimedRun>;
   /** Throws INVALID_ARGUMENT, naming it, when a feed or an output does not fit the model. */
   check(feeds: Feeds, outputs?: readonly string[]): void;
+  /** Settles, with the reason, if its workers died and none could load it again: it is of no use any more. */
+  readonly broken: Promise<HeartwoodError>;
   /** Frees the session after the runs that are queued already. */
   dispose(): Promise<void>;
 }
@@ -77,8 +79,11 @@ export interface Runtime {
   load(model: string | Uint8Array, options?: SessionOptions): Promise<Session>;
   /** The workers' processes, by worker; none where they are threads. */
   processes(): ReadonlyMap<number, number>;
-  /** Cancels the runs that have not begun, waits for those in progress, ends the workers. */
-  close(): Promise<void>;
+  /**
+   * Cancels the runs that have not begun, waits for those in progress (`graceMs` at most: then a worker process is killed, and a thread left
+   * behind, which ends with this process), ends the workers.
+   */
+  close(graceMs?: number): Promise<void>;
 }
 
 export interface RuntimeOptions {
@@ -148,7 +153,13 @@ class WorkerRuntime implements Runtime {
     };
     const id = this.#nextSession++;
     const slots = [...this.slots].sort((a, b) => a.sessions - b.sessions).slice(0, instances);
-    const loads = await Promise.allSettled(slots.map((slot) => slot.load({ id, model, settings })));
+    let broke = (_reason: HeartwoodError): void => undefined;
+    const broken = new Promise<HeartwoodError>((resolve) => (broke = resolve));
+    const onBroken = (): void => {
+      const reasons = slots.map((slot) => slot.broken(id));
+      if (reasons.every((reason) => reason !== undefined)) broke(reasons[0]!);
+    };
+    const loads = await Promise.allSettled(slots.map((slot) => slot.load({ id, model, settings }, onBroken)));
     const failed = loads.find((load) => load.status === 'rejected');
     if (failed) {
       await Promise.all(slots.map((slot) => slot.release(id)));
@@ -157,16 +168,16 @@ class WorkerRuntime implements Runtime {
       throw invalid(`${label}: not a model that the runtime can load: ${oneLine(reason.message)}`, reason);
     }
     const [loaded] = loads as PromiseFulfilledResult<Loaded>[];
-    return new PinnedSession(slots, id, loaded!.value);
+    return new PinnedSession(slots, id, loaded!.value, broken);
   }
 
   processes(): ReadonlyMap<number, number> {
     return new Map(this.slots.flatMap(({ pid }, index) => (pid === undefined ? [] : [[index, pid] as const])));
   }
 
-  async close(): Promise<void> {
+  async close(graceMs?: number): Promise<void> {
     this.#closed = true;
-    await Promise.all(this.slots.map((slot) => slot.close()));
+    await Promise.all(this.slots.map((slot) => slot.close(graceMs)));
   }
 }
 
@@ -179,6 +190,7 @@ class PinnedSession implements Session {
     private readonly slots: readonly Slot[],
     private readonly id: number,
     loaded: Loaded,
+    readonly broken: Promise<HeartwoodError>,
   ) {
     this.inputs = loaded.inputs;
     this.outputs = loaded.outputs;
@@ -213,7 +225,7 @@ class PinnedSession implements Session {
       const { packed, transfer } = packTensors(feeds, move);
       return { request: { kind: 'run', session: this.id, feeds: packed, outputs } as const, transfer };
     };
-    const whole = this.slots.filter((each) => !each.isBroken(this.id));
+    const whole = this.slots.filter((each) => each.broken(this.id) === undefined);
     const slot = (whole.length > 0 ? whole : this.slots).reduce((best, other) =>
       other.pending < best.pending ? other : best,
     );

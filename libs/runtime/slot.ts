@@ -15,6 +15,10 @@ export interface SessionSource {
 
 interface Held {
   readonly source: SessionSource;
+  /** Told when the session is broken. */
+  readonly onBroken: () => void;
+  /** Workers in a row that died while they loaded it again. */
+  losses: number;
   /** Whether the worker is at its load; a worker that dies then dies of it. */
   loading: boolean;
   /** Whether it has been loaded once, and is the slot's to bring back. */
@@ -28,7 +32,10 @@ export interface Loaded {
   readonly outputs: readonly TensorInfo[];
 }
 
-/** A worker has died and another has taken its place. */
+/** So many workers that die of one session's load are not killed by chance. */
+const mostLosses = 3;
+
+/** A worker has died; another has taken its place if there is anything for it to hold. */
 export interface WorkerRestart {
   readonly worker: number;
   readonly reason: string;
@@ -38,8 +45,8 @@ export interface WorkerRestart {
 
 /**
  * A place for one worker and the sessions that are on it. When the worker dies another takes its place, loads the same sessions first
- * and goes on; what the dead one had under way or waiting fails with UNAVAILABLE, for the caller to try again. A session that kills
- * the new worker while it is loaded is broken from then on, and is not tried again: the others live.
+ * and goes on; what the dead one had under way or waiting fails with UNAVAILABLE, for the caller to try again. A session whose load
+ * the runtime now refuses, or that some new workers in a row die of, is broken from then on: its owner is told, and the others live.
  */
 export class Slot {
   readonly #held = new Map<number, Held>();
@@ -68,8 +75,8 @@ export class Slot {
   }
 
   /** Throws INVALID_ARGUMENT with the runtime's reason, UNAVAILABLE when the worker dies of it. */
-  async load(source: SessionSource): Promise<Loaded> {
-    const held: Held = { source, loading: false, loaded: false };
+  async load(source: SessionSource, onBroken: () => void = () => undefined): Promise<Loaded> {
+    const held: Held = { source, onBroken, losses: 0, loading: false, loaded: false };
     this.#held.set(source.id, held);
     for (;;) {
       try {
@@ -93,8 +100,9 @@ export class Slot {
     return broken ? Promise.reject(broken) : this.#running().submit(prepare, options);
   }
 
-  isBroken(session: number): boolean {
-    return this.#held.get(session)?.broken !== undefined;
+  /** Why the session cannot be run here any more, if so. */
+  broken(session: number): HeartwoodError | undefined {
+    return this.#held.get(session)?.broken;
   }
 
   /** Frees a session after what is queued for it. */
@@ -106,9 +114,10 @@ export class Slot {
     await this.#worker.submit(() => ({ request: { kind: 'dispose', session }, transfer: [] })).catch(() => undefined);
   }
 
-  async close(): Promise<void> {
+  /** @param graceMs what is under way gets as long; then a process is killed, and a thread left to it */
+  async close(graceMs?: number): Promise<void> {
     this.#closed = true;
-    await this.#worker?.close();
+    await this.#worker?.close(graceMs);
   }
 
   async #load(held: Held): Promise<Loaded> {
@@ -119,6 +128,7 @@ export class Slot {
       return { request, transfer: [] };
     });
     held.loading = false;
+    held.losses = 0;
     held.loaded = reply.kind === 'loaded';
     if (reply.kind === 'failed') throw new HeartwoodError('INVALID_ARGUMENT', reply.message);
     if (reply.kind !== 'loaded') throw internal(`the runtime worker answered ${reply.kind} out of turn`);
@@ -148,13 +158,14 @@ export class Slot {
     const again: Held[] = [];
     for (const held of this.#held.values()) {
       if (!held.loaded || held.broken) continue;
-      if (held.loading) held.broken = brokenBy(reason);
+      if (held.loading && ++held.losses >= mostLosses) breakSession(held, reason);
       else again.push(held);
+      held.loading = false;
     }
     if (again.length > 0) this.#worker = this.#start();
     for (const held of again) {
       void this.#load(held).catch((thrown: unknown) => {
-        if (!isLoss(thrown)) held.broken = brokenBy(messageOf(thrown), thrown);
+        if (!isLoss(thrown)) breakSession(held, messageOf(thrown), thrown);
       });
     }
     this.onRestart({ worker: this.index, reason, sessions: again.length });
@@ -165,6 +176,7 @@ function isLoss(thrown: unknown): boolean {
   return thrown instanceof HeartwoodError && thrown.code === 'UNAVAILABLE';
 }
 
-function brokenBy(reason: string, cause?: unknown): HeartwoodError {
-  return new HeartwoodError('UNAVAILABLE', `the session could not be loaded again: ${reason}`, { cause });
+function breakSession(held: Held, reason: string, cause?: unknown): void {
+  held.broken = new HeartwoodError('UNAVAILABLE', `the session could not be loaded again: ${reason}`, { cause });
+  held.onBroken();
 }

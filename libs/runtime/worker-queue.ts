@@ -110,8 +110,27 @@ export class WorkerQueue<Request, Reply> {
     });
   }
 
-  /** Cancels what waits, lets the request under way end, says farewell and waits for the worker's end. */
-  async close(): Promise<void> {
+  /**
+   * Cancels what waits, lets the request under way end, says farewell and waits for the worker's end: for `graceMs` at most, then a
+   * process is killed, and a thread left to its run, which nothing can end.
+   */
+  async close(graceMs?: number): Promise<void> {
+    const closed = this.#close();
+    if (graceMs === undefined) return closed;
+    let late: NodeJS.Timeout | undefined;
+    const over = new Promise<void>((resolve) => (late = setTimeout(resolve, graceMs)));
+    await Promise.race([closed, over.then(() => this.#abandon())]);
+    clearTimeout(late);
+  }
+
+  #abandon(): Promise<void> | void {
+    this.#lose(`the ${this.options.label} worker was still at work when it was closed`);
+    if (this.#carrier.kill === undefined) return this.#carrier.unref();
+    this.#carrier.kill();
+    return this.#exited;
+  }
+
+  async #close(): Promise<void> {
     if (this.#closing) return this.#exited;
     for (const job of this.#queue.splice(0)) {
       job.started();

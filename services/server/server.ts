@@ -27,6 +27,9 @@ import { classifyCall } from './serving/classify.js';
 import type { Scheduler } from './scheduling/scheduler.js';
 import { serving } from './serving/service.js';
 
+/** Milliseconds that runs get to end in after the last request was answered or cut off. */
+const lastGraceMs = 2_000;
+
 export interface RunningServer {
   readonly grpcPort: number;
   readonly metricsPort: number;
@@ -44,6 +47,7 @@ export async function startServer(
   options: ServerOptions,
   logger?: Logger,
   registry = createRegistry(),
+  signal?: AbortSignal,
 ): Promise<RunningServer> {
   const settings = settingsOf(options);
   const log = logger ?? createLogger('heartwood-server', settings.logLevel);
@@ -137,23 +141,39 @@ export async function startServer(
     await Promise.all([endpoint?.close(), transport.stop(0), energy.close()]);
     throw error;
   }
-  await catalog.sync();
-  catalog.start(settings.pollMs);
-  controller.start();
-  transport.health.start();
-  log.info({ event: 'ready', grpcPort, metricsPort: endpoint.port, repository: repository.directory }, 'serving');
+  const ready = { event: 'ready', grpcPort, metricsPort: endpoint.port, repository: repository.directory };
+  await Promise.race([catalog.sync(), aborted(signal)]);
+  if (signal?.aborted !== true) {
+    catalog.start(settings.pollMs);
+    controller.start();
+    transport.health.start();
+    log.info(ready, 'serving');
+  }
 
   const stop = async (): Promise<void> => {
     log.info({ event: 'stopping' }, 'stopping');
     await transport.stop(settings.drainMs);
     controller.stop();
     shadowing.stop();
-    await catalog.stop();
-    await Promise.all([runtime.close(), images.close(), endpoint.close(), energy.close()]);
+    // Whoever was to be answered has been: what still runs is for nobody.
+    await Promise.race([catalog.stop(), after(lastGraceMs)]);
+    await Promise.all([runtime.close(lastGraceMs), images.close(), endpoint.close(), energy.close()]);
     log.info({ event: 'stopped' }, 'stopped');
   };
   let stopped: Promise<void> | undefined;
   return { grpcPort, metricsPort: endpoint.port, stop: () => (stopped ??= stop()) };
+}
+
+function after(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms).unref());
+}
+
+/** Never settles without a signal. */
+function aborted(signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal?.aborted) resolve();
+    else signal?.addEventListener('abort', () => resolve(), { once: true });
+  });
 }
 
 /** From the package.json above this file, wherever it was compiled to. */

@@ -91,7 +91,8 @@ export function serveCommand(context: Context): Command {
     .option('--energy-root <folder>', 'where the /sys of the machine is (default: /)')
     .action(({ loadModel, ...options }: Options) => {
       const loadModels = loadModel ? { loadModels: loadModel } : {};
-      return untilStopped(() => startServer({ ...options, ...loadModels, ...secretsOf(process.env) }), context);
+      const settings = { ...options, ...loadModels, ...secretsOf(process.env) };
+      return untilStopped((signal) => startServer(settings, undefined, undefined, signal), context);
     });
   return examples(
     withTransportOptions(command),

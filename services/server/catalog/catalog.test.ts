@@ -7,6 +7,7 @@ import type { RepositorySnapshot, VersionEntry } from '../../../libs/store/snaps
 import { createLogger } from '../../../libs/telemetry/log.js';
 import { Catalog } from './catalog.js';
 import type { LoadSettings } from './load-control.js';
+import { Attempts } from './attempts.js';
 import type { ServedVersion } from './served-version.js';
 
 /** A catalog over a made-up repository of one model `m`; versions in `broken` do not load. */
@@ -14,6 +15,7 @@ function catalogOf(broken: ReadonlySet<number> = new Set(), settings?: LoadSetti
   const state = { versions: [] as number[], pinned: undefined as number | undefined, unreadable: false, generation: 0 };
   const manifests = new Map<string, Manifest>();
   const log: string[] = [];
+  const lose: Record<number, (reason: HeartwoodError) => void> = {};
   const entryOf = (version: number): VersionEntry => {
     const key = `${version}.${state.generation}`;
     const manifest = manifests.get(key) ?? ({ model: 'm', version } as Manifest);
@@ -32,11 +34,12 @@ function catalogOf(broken: ReadonlySet<number> = new Set(), settings?: LoadSetti
     log.push(`load ${entry.version}`);
     if (broken.has(entry.version)) return Promise.reject(new HeartwoodError('INVALID_ARGUMENT', 'broken file'));
     const retire = () => Promise.resolve(void log.push(`retire ${entry.version}`));
-    return Promise.resolve({ version: entry.version, retire } as unknown as ServedVersion);
+    const lost = new Promise((resolve) => (lose[entry.version] = resolve));
+    return Promise.resolve({ version: entry.version, retire, broken: lost } as unknown as ServedVersion);
   };
   const listener = { changed: () => undefined };
   const catalog = new Catalog({ snapshot } as Repository, load, listener, createLogger('test', 'silent'), settings);
-  return { catalog, state, log };
+  return { catalog, state, log, lose };
 }
 
 test('the default is the pinned version, else the newest that is loaded', async () => {
@@ -200,4 +203,37 @@ test('without any control the start alone loads, and promoting works', async () 
   assert.deepEqual(statesOf(catalog), ['1 ready', '2 ready', '3 unavailable: it is not loaded']);
   assert.equal(catalog.resolve('m', '').version, 2);
   await catalog.stop();
+});
+
+test('a version whose workers are lost for good is unavailable with the reason, and freed', async () => {
+  const { catalog, state, log, lose } = catalogOf(new Set());
+  state.versions = [1, 2];
+  await catalog.sync();
+  lose[2]?.(new HeartwoodError('UNAVAILABLE', 'could not be loaded again'));
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.throws(() => catalog.resolve('m', '2'), { code: 'UNAVAILABLE', message: /could not be loaded again/ });
+  assert.equal(catalog.resolve('m', '').version, 1);
+  assert.equal(log.at(-1), 'retire 2');
+  await catalog.stop();
+});
+
+test('failed loads are tried again at growing pauses, and what workers die of is given up', () => {
+  const attempts = new Attempts();
+  const wrong = new HeartwoodError('INVALID_ARGUMENT', 'no such file');
+  assert.equal(attempts.due('m', 1, 1e9), false, 'nothing failed yet');
+  attempts.failed('m', 1, wrong, 0);
+  assert.equal(attempts.due('m', 1, 4_999), false);
+  assert.equal(attempts.due('m', 1, 5_000), true);
+  attempts.failed('m', 1, wrong, 5_000);
+  assert.equal(attempts.due('m', 1, 14_999), false);
+  assert.equal(attempts.due('m', 1, 15_000), true);
+  for (let i = 0; i < 30; i++) attempts.failed('m', 1, wrong, 0);
+  assert.equal(attempts.due('m', 1, 300_000), true, 'at most five minutes');
+  attempts.succeeded('m', 1);
+  assert.equal(attempts.due('m', 1, 1e9), false);
+  for (let i = 0; i < 3; i++) attempts.failed('m', 2, new HeartwoodError('UNAVAILABLE', 'the worker died'), 0);
+  assert.equal(attempts.due('m', 2, 1e9), false);
+  attempts.forget('m', 2);
+  attempts.failed('m', 2, wrong, 0);
+  assert.equal(attempts.due('m', 2, 5_000), true, 'another version under its number');
 });

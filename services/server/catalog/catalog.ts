@@ -14,6 +14,7 @@ import {
   scopeAtStart,
   UNLOADED,
 } from './load-control.js';
+import { Attempts } from './attempts.js';
 import { pause } from './pause.js';
 import type { ServedVersion } from './served-version.js';
 
@@ -29,6 +30,12 @@ export interface CatalogVersion {
   readonly manifest: Manifest | undefined;
   readonly state: VersionState;
 }
+
+/** Whether a version that is not loaded is to be tried. */
+type Retry = (model: string, version: number) => boolean;
+
+const always: Retry = () => true;
+const never: Retry = () => false;
 
 interface CatalogModel {
   readonly versions: Map<number, CatalogVersion>;
@@ -51,6 +58,7 @@ export class Catalog {
   readonly #models = new Map<string, CatalogModel>();
   readonly #retiring = new Set<Promise<void>>();
   readonly #stop = new AbortController();
+  readonly #attempts = new Attempts();
   #key: string | undefined;
   #unreadable: string | undefined;
   #begun = false;
@@ -78,12 +86,13 @@ export class Catalog {
       this.#begun = true;
       return this.#inTurn(() => this.#begin());
     }
-    return this.control === 'poll' ? this.#inTurn(() => this.#sync(everyModel)) : this.#sync(noModel);
+    if (this.control !== 'poll') return this.#sync(noModel);
+    return this.#inTurn(() => this.#sync(everyModel, (model, version) => this.#attempts.due(model, version)));
   }
 
   /** The first look. A call may have entered versions as not loaded meanwhile, so those are tried too. */
   async #begin(): Promise<void> {
-    await this.#sync(scopeAtStart(this.settings), true);
+    await this.#sync(scopeAtStart(this.settings), always);
     for (const model of this.settings.atStart) {
       if (model !== '*' && !this.#models.has(model))
         this.log.warn({ model }, 'a model that is to be loaded at the start is not in the repository');
@@ -98,7 +107,7 @@ export class Catalog {
   loadModel(model: string): Promise<void> {
     checkName(model, 'model_name');
     return this.#inTurn(async () => {
-      await this.#sync((name) => name === model, true);
+      await this.#sync((name) => name === model, always);
       if (this.#unreadable !== undefined)
         throw new HeartwoodError('UNAVAILABLE', `the repository cannot be read: ${this.#unreadable}`);
       if (this.#stop.signal.aborted) throw new HeartwoodError('UNAVAILABLE', 'the server is stopping');
@@ -136,10 +145,11 @@ export class Catalog {
     return turn;
   }
 
-  /** @param retry also what was not or could not be loaded before */
-  async #sync(scope: Scope, retry = false): Promise<void> {
+  /** @param retry which of those that were not or could not be loaded before are to be tried */
+  async #sync(scope: Scope, retry: Retry = never): Promise<void> {
     const snapshot = await this.#look();
-    if (snapshot === undefined || (snapshot.key === this.#key && !retry)) return;
+    if (snapshot === undefined) return;
+    if (snapshot.key === this.#key && retry !== always && !this.#anyToRetry(scope, retry)) return;
     if (snapshot.key !== this.#key) {
       for (const { model, version, error } of snapshot.problems) {
         this.log.warn({ model, version, reason: error.message }, 'the repository has something that cannot be read');
@@ -155,6 +165,12 @@ export class Catalog {
       await this.#load(entry);
       this.listener.changed(this);
     }
+  }
+
+  #anyToRetry(scope: Scope, retry: Retry): boolean {
+    return this.list().some(
+      ({ model, version, state }) => state.kind === 'unavailable' && scope(model) && retry(model, version),
+    );
   }
 
   /** Keeps in step from now on, a look every `pollMs`; does nothing where the load control is not to poll. */
@@ -237,16 +253,17 @@ export class Catalog {
   }
 
   /** Takes out what the snapshot no longer has, or has anew under the same number; out of scope only what is not loaded. */
-  #drop(snapshot: RepositorySnapshot, scope: Scope, retry: boolean): void {
+  #drop(snapshot: RepositorySnapshot, scope: Scope, retry: Retry): void {
     for (const [name, model] of this.#models) {
       const present = new Map(versionsOf(snapshot.models.get(name)));
       const inScope = scope(name);
       for (const [number, version] of model.versions) {
         const unavailable = version.state.kind === 'unavailable';
         const unchanged = version.manifest !== undefined && present.get(number)?.manifest === version.manifest;
-        const again = unavailable && inScope && retry;
+        const again = unavailable && inScope && retry(name, number);
         if (unchanged ? !again : !inScope && !unavailable) continue;
         model.versions.delete(number);
+        if (!unchanged) this.#attempts.forget(name, number);
         void this.#retire(version);
         if (version.manifest && !unchanged) this.log.info({ model: name, version: number }, 'version removed');
       }
@@ -285,14 +302,29 @@ export class Catalog {
     const { model, version } = entry.manifest;
     try {
       const served = await this.load(entry, this.#stop.signal);
+      this.#attempts.succeeded(model, version);
       this.#set(entry, { kind: 'ready', served });
       this.log.info({ model, version }, 'version loaded');
+      void served.broken.then((reason) => this.#broke(entry, served, reason));
     } catch (thrown) {
       if (this.#stop.signal.aborted) return;
       const reason = messageOf(thrown);
+      this.#attempts.failed(model, version, thrown);
       this.#set(entry, { kind: 'unavailable', reason });
       this.log.error({ model, version, reason }, 'version cannot be loaded');
     }
+  }
+
+  /** Its workers died and could not load it again: it is not served any more, and is tried as one that could not be loaded. */
+  #broke(entry: VersionEntry, served: ServedVersion, error: HeartwoodError): void {
+    const { model, version } = entry.manifest;
+    const present = this.#models.get(model)?.versions.get(version);
+    if (present?.state.kind !== 'ready' || present.state.served !== served || this.#stop.signal.aborted) return;
+    this.#attempts.failed(model, version, error);
+    this.#set(entry, { kind: 'unavailable', reason: error.message });
+    this.log.error({ model, version, reason: error.message }, 'version is lost');
+    this.listener.changed(this);
+    void this.#retire(present);
   }
 
   #set({ manifest, version }: VersionEntry, state: VersionState): void {

@@ -45,6 +45,11 @@ export class ServedVersion {
     return this.session.outputs;
   }
 
+  /** Settles, with the reason, when its workers died and none could load it again. */
+  get broken(): Promise<HeartwoodError> {
+    return this.session.broken;
+  }
+
   /** Calls that hold the version now, from their arrival to their answer. */
   get active(): number {
     return this.#active;

@@ -47,7 +47,8 @@ export class WorkerMetrics {
 
   restarted({ worker, reason, sessions }: WorkerRestart): void {
     this.#restarts.inc({ worker: String(worker) });
-    this.log.error({ worker, reason, sessions }, 'a worker died and was replaced');
+    const what = sessions > 0 ? 'a worker died and was replaced' : 'a worker died; there is nothing to load again';
+    this.log.error({ worker, reason, sessions }, what);
   }
 }
 
