@@ -130,6 +130,21 @@ test('beyond its limits the queue refuses at once, and what was cancelled or lat
   assert.equal(batching.pending, 0);
 });
 
+test('a deadline beyond the longest timer leaves the job in the queue, without a warning of Node', async () => {
+  const warnings: Error[] = [];
+  const warned = (warning: Error): void => void warnings.push(warning);
+  process.on('warning', warned);
+  const batching = scheduler();
+  const blocked = block();
+  const far = [2 ** 31 + 1e6, 2 ** 54, Infinity].map((ms) =>
+    batching.submit(job(1, 1, { deadline: performance.now() + ms })),
+  );
+  await blocked;
+  for (const result of await Promise.all(far)) assert.deepEqual(valuesOf(result), [1, 1]);
+  process.off('warning', warned);
+  assert.deepEqual(warnings, []);
+});
+
 test('the bytes that wait are bounded', async () => {
   const batching = scheduler({ queueBytes: 20 });
   const blocked = block();

@@ -1,5 +1,6 @@
 import { setMaxListeners } from 'node:events';
 import { HeartwoodError, internal } from '../../../libs/errors/error.js';
+import { longestTimer } from '../../settings/milliseconds.js';
 import { bytesOf, shareKey } from './batch.js';
 import { defaultPriority, type InferenceJob, type InferenceResult } from './scheduler.js';
 
@@ -83,8 +84,7 @@ export class JobQueue {
     // A stream's requests share its signal, each with a listener while it waits; they are no leak.
     setMaxListeners(0, signal);
     signal.addEventListener('abort', abort, { once: true });
-    const timer =
-      deadline === undefined ? undefined : setTimeout(() => leave(late()), Math.max(0, deadline - performance.now()));
+    const timer = deadline === undefined ? undefined : timerUntil(deadline, () => leave(late()));
     this.#release.set(entry, () => {
       signal.removeEventListener('abort', abort);
       clearTimeout(timer);
@@ -111,6 +111,12 @@ export class JobQueue {
       entry.reject(late());
     }
   }
+}
+
+/** None for what is further off than a timer can be set: `expire` turns such a job out, should it wait for so long. */
+function timerUntil(deadline: number, fire: () => void): NodeJS.Timeout | undefined {
+  const wait = deadline - performance.now();
+  return wait > longestTimer ? undefined : setTimeout(fire, Math.max(0, wait));
 }
 
 function comesBefore(a: Waiting, b: Waiting): boolean {
