@@ -122,7 +122,15 @@ describe('heartwood', () => {
     const serve = ['serve', '--repository', repository.directory];
     await refuses([...serve, '--port', '70000'], /at most 65535/);
     await refuses([...serve, '--load-control', 'sometimes'], /Allowed choices are none, poll, explicit/);
-    await refuses([...serve, '--load-model', 'net'], /option loadModels: expected none with load control poll/);
+    await refuses([...serve, '--load-model', 'net'], /option --load-model: expected none with load control poll/);
+    for (const flag of [
+      ...['--queue-delay-ms', '--queue-timeout-ms', '--run-limit-ms', '--poll-ms', '--compare-idle-ms', '--drain-ms'],
+      ...['--security-poll-ms', '--transfer-timeout-ms', '--keepalive-ms', '--keepalive-timeout-ms'],
+      ...['--max-connection-idle-ms', '--max-connection-age-ms', '--stop-delay-ms'],
+    ]) {
+      await refuses([...serve, flag, '2147483648'], new RegExp(`option ${flag}: expected \\d+ milliseconds at most`));
+    }
+    await refuses([...serve, '--latency-slo', '2147484s'], /option --latency-slo: expected 2147483647 milliseconds/);
   });
 
   it('lists, promotes and removes versions', async () => {

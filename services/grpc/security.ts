@@ -1,6 +1,7 @@
 import { ServerCredentials } from '@grpc/grpc-js';
 import { invalid, messageOf } from '../../libs/errors/error.js';
 import type { Logger } from '../../libs/telemetry/log.js';
+import { flagOf, optionError } from '../settings/option-error.js';
 import type { TransportSettings } from './settings.js';
 import { openTls } from './tls.js';
 import { Tokens } from './tokens.js';
@@ -26,14 +27,15 @@ type SecuritySettings = Pick<
 export async function openSecurity(settings: SecuritySettings, log: Logger): Promise<Security> {
   const { tlsCert, tlsKey, tlsClientCa, authToken, authTokenFile, securityPollMs } = settings;
   if ((tlsCert === undefined) !== (tlsKey === undefined)) {
-    throw invalid(
-      `option ${tlsCert === undefined ? 'tlsCert' : 'tlsKey'}: expected a file beside the other's, got none`,
-    );
+    throw optionError(tlsCert === undefined ? 'tlsCert' : 'tlsKey', "expected a file beside the other's, got none");
   }
   if (tlsClientCa !== undefined && tlsCert === undefined)
-    throw invalid('option tlsClientCa: expected tlsCert and tlsKey with it, since clients show certificates over TLS');
+    throw optionError(
+      'tlsClientCa',
+      'expected --tls-cert and --tls-key with it, since clients show certificates over TLS',
+    );
   if (authToken !== undefined && authTokenFile !== undefined)
-    throw invalid('options authToken, authTokenFile: expected one of them, got both');
+    throw invalid(`options ${flagOf('authToken')}, ${flagOf('authTokenFile')}: expected one of them, got both`);
 
   const file =
     authTokenFile === undefined
@@ -45,7 +47,7 @@ export async function openSecurity(settings: SecuritySettings, log: Logger): Pro
           changed: () => log.info({ event: 'tokens' }, `new tokens are in ${authTokenFile}`),
           broken: (error) => log.error({ reason: messageOf(error) }, 'the new tokens are no good, the old ones stay'),
         });
-  const fixed = authToken === undefined ? undefined : Tokens.parse('option authToken', authToken);
+  const fixed = authToken === undefined ? undefined : Tokens.parse(`option ${flagOf('authToken')}`, authToken);
   const tokens = () => file?.value ?? fixed;
   const tls =
     tlsCert === undefined || tlsKey === undefined

@@ -1,7 +1,9 @@
 import { z } from 'zod';
+import { longestTimer, milliseconds, millisecondsOrNone } from '../settings/milliseconds.js';
 
 const atLeastOne = z.int().min(1);
-const milliseconds = z.int().min(1);
+/** grpc-js adds up to a tenth by chance, so that not all connections come anew at once. */
+const longestAge = Math.floor(longestTimer / 1.1);
 const file = z.string().min(1).optional();
 
 /** What every gRPC service of this project can be told of its transport; spread into the schema of the service's own settings. */
@@ -39,9 +41,9 @@ export const transportShape = {
   /** Milliseconds after which a connection without calls is closed. */
   maxConnectionIdleMs: milliseconds.default(15 * 60_000),
   /** Milliseconds after which a connection is asked to come anew, so that a balancer can move it; never when absent. */
-  maxConnectionAgeMs: milliseconds.optional(),
+  maxConnectionAgeMs: milliseconds.max(longestAge, `expected ${longestAge} milliseconds at most`).optional(),
   /** Milliseconds between health's NOT_SERVING and the end of new calls, for balancers to take note. */
-  stopDelayMs: z.int().min(0).default(0),
+  stopDelayMs: millisecondsOrNone.default(0),
 };
 
 type Schema = z.ZodObject<typeof transportShape>;

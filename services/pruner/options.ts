@@ -1,6 +1,7 @@
 import { z } from 'zod';
-import { invalid } from '../../libs/errors/error.js';
+import { optionErrorOf } from '../settings/option-error.js';
 import { transportShape } from '../grpc/settings.js';
+import { millisecondsOrNone, pollMilliseconds } from '../settings/milliseconds.js';
 
 const port = z.int().min(0).max(65535);
 const atLeastOne = z.int().min(1);
@@ -24,13 +25,13 @@ const schema = z.object({
   /** Seconds that a job stays with a worker that gives no sign of life. */
   leaseSeconds: z.number().positive().default(30),
   /** Milliseconds between two writings of a running job's progress. */
-  heartbeatMs: z.int().min(10).default(500),
+  heartbeatMs: pollMilliseconds.default(500),
   /** Milliseconds between two looks for jobs of other processes. */
-  pollMs: z.int().min(10).default(1000),
+  pollMs: pollMilliseconds.default(1000),
   /** How often in a row workers may die in the same stage of a job before it fails. */
   maxDeaths: atLeastOne.default(3),
   /** Milliseconds that calls under way get at a stop. */
-  drainMs: z.int().min(0).default(5000),
+  drainMs: millisecondsOrNone.default(5000),
   logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'),
 });
 
@@ -41,6 +42,5 @@ export type PrunerSettings = z.output<typeof schema>;
 export function settingsOf(options: PrunerOptions): PrunerSettings {
   const parsed = schema.safeParse(options);
   if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0];
-  throw invalid(`option ${issue?.path.join('.') || 'list'}: ${issue?.message ?? 'not as expected'}`, parsed.error);
+  throw optionErrorOf(parsed.error);
 }

@@ -235,8 +235,11 @@ test('a second pruner on the same data, a taken port, a worker without a databas
     startPruner({ ...elsewhere, metricsPort: pruner.metricsPort }, { logger }),
     coded('UNAVAILABLE', /metrics port/),
   );
-  await assert.rejects(startWorker(options, { logger }), coded('INVALID_ARGUMENT', /option database/));
-  await assert.rejects(startPruner({ ...options, port: 70000 }, { logger }), coded('INVALID_ARGUMENT', /option port/));
+  await assert.rejects(startWorker(options, { logger }), coded('INVALID_ARGUMENT', /option --database/));
+  await assert.rejects(
+    startPruner({ ...options, port: 70000 }, { logger }),
+    coded('INVALID_ARGUMENT', /option --port/),
+  );
 });
 
 test('health, reflection and metrics of calls are there, as on the server', async () => {

@@ -4,6 +4,7 @@ import { Jobs } from '../../libs/store/jobs/jobs.js';
 import type { JobContext } from '../../libs/store/jobs/job-run.js';
 import { openRepository } from '../../libs/store/repository.js';
 import { createLogger, type Logger } from '../../libs/telemetry/log.js';
+import { optionError } from '../settings/option-error.js';
 import { createRegistry, type MetricsEndpoint, serveMetrics } from '../../libs/telemetry/metrics.js';
 import { PruningServiceDefinition } from '../../proto/gen/heartwood/pruning/v1/pruning.js';
 import { openTransport, type Transport } from '../grpc/transport.js';
@@ -74,7 +75,7 @@ export async function startPruner(options: PrunerOptions, parts: PrunerParts = {
 export async function startWorker(options: PrunerOptions, parts: PrunerParts = {}): Promise<RunningWorker> {
   const settings = settingsOf(options);
   if (!settings.database)
-    throw invalid('option database: expected a postgres:// URL, since the embedded one has one process');
+    throw optionError('database', 'expected a postgres:// URL, since the embedded one has one process');
   const log = parts.logger ?? createLogger('heartwood-worker', settings.logLevel);
   const engine = await startEngine(settings, log, parts.work);
   log.info({ event: 'ready', metricsPort: engine.metricsPort, repository: settings.repository }, 'working');

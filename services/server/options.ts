@@ -3,8 +3,9 @@ import { z } from 'zod';
 import { highestSampleHz } from '../../libs/energy/meter.js';
 import { meterChoices } from '../../libs/energy/meters/index.js';
 import { isolations } from '../../libs/runtime/carrier.js';
-import { invalid } from '../../libs/errors/error.js';
 import { transportShape } from '../grpc/settings.js';
+import { milliseconds, millisecondsOrNone, pollMilliseconds, positiveMilliseconds } from '../settings/milliseconds.js';
+import { optionError, optionErrorOf } from '../settings/option-error.js';
 import { loadControls } from './catalog/load-control.js';
 import { schedulingSchema } from './scheduling/settings.js';
 
@@ -28,7 +29,7 @@ const schema = z.object({
   /** What a worker runs in; libs/runtime/carrier.ts says which faults need a process. */
   isolation: z.enum(isolations).default('thread'),
   /** Milliseconds that one load or run may take where workers are processes; beyond it the worker is ended and replaced. */
-  runLimitMs: atLeastOne.default(600_000),
+  runLimitMs: milliseconds.default(600_000),
   ...schedulingSchema,
   /** Threads that preprocess encoded images. */
   imageWorkers: atLeastOne.default(() => Math.max(1, Math.floor(availableParallelism() / 2))),
@@ -37,7 +38,7 @@ const schema = z.object({
   /** With explicit load control: the models that are loaded at the start; `*` stands for all. */
   loadModels: z.array(z.string().min(1)).default([]),
   /** Milliseconds between two looks at the repository, where it is polled. */
-  pollMs: z.int().min(10).default(1000),
+  pollMs: pollMilliseconds.default(1000),
   /** Whether a version runs made-up samples before it is ready. */
   warmUp: z.boolean().default(true),
   /** Samples of the largest request. */
@@ -51,12 +52,12 @@ const schema = z.object({
   /** Bytes that the samples of all comparisons may hold. */
   compareMaxBytes: atLeastOne.default(256 * 1024 * 1024),
   /** Milliseconds that a client may take to send the next sample of a comparison. */
-  compareIdleMs: atLeastOne.default(60_000),
+  compareIdleMs: milliseconds.default(60_000),
   /** Milliseconds that a stop waits for the requests under way. */
-  drainMs: z.int().min(0).default(30_000),
+  drainMs: millisecondsOrNone.default(30_000),
   /** Latencies that 95 % of the calls are to keep; the budget moves between a version's default and its ceiling for it. */
   latencySlo: z
-    .array(z.object({ model: z.string().min(1).nullable(), ms: z.number().positive() }))
+    .array(z.object({ model: z.string().min(1).nullable(), ms: positiveMilliseconds }))
     .refine((list) => new Set(list.map(({ model }) => model)).size === list.length, 'two objectives for one model')
     .default([]),
   /** Share of the answered calls that version 1 runs too, to be compared. */
@@ -81,9 +82,8 @@ export function settingsOf(options: ServerOptions): ServerSettings {
   if (parsed.success) {
     const { loadControl, loadModels } = parsed.data;
     if (loadModels.length > 0 && loadControl !== 'explicit')
-      throw invalid(`option loadModels: expected none with load control ${loadControl}, it is for explicit`);
+      throw optionError('loadModels', `expected none with load control ${loadControl}, it is for explicit`);
     return parsed.data;
   }
-  const issue = parsed.error.issues[0];
-  throw invalid(`option ${issue?.path.join('.') || 'list'}: ${issue?.message ?? 'not as expected'}`, parsed.error);
+  throw optionErrorOf(parsed.error);
 }

@@ -127,12 +127,12 @@ describe('TLS', { skip: withoutOpenssl }, () => {
         { tlsCert: server.cert, tlsKey: server.key, tlsClientCa: server.key },
         /server\.key: expected certificates of authorities in PEM/,
       ],
-      [{ tlsCert: server.cert }, /option tlsKey: expected a file/],
-      [{ tlsClientCa: authority.cert }, /option tlsClientCa: expected tlsCert and tlsKey with it/],
+      [{ tlsCert: server.cert }, /option --tls-key: expected a file/],
+      [{ tlsClientCa: authority.cert }, /option --tls-client-ca: expected --tls-cert and --tls-key with it/],
       [{ authTokenFile: absent }, /absent\.pem: expected bearer tokens, one a line, but it cannot be read/],
       [{ authTokenFile: folder }, /expected bearer tokens, one a line, but it cannot be read/],
-      [{ authToken: 'short' }, /option authToken: expected tokens of 16 or more visible ASCII characters/],
-      [{ authToken: ' \n' }, /option authToken: expected a bearer token, one a line, found none/],
+      [{ authToken: 'short' }, /option HEARTWOOD_AUTH_TOKEN: expected tokens of 16 or more visible ASCII characters/],
+      [{ authToken: ' \n' }, /option HEARTWOOD_AUTH_TOKEN: expected a bearer token, one a line, found none/],
       [{ authToken: 'x'.repeat(16), authTokenFile: absent }, /expected one of them, got both/],
     ];
     try {
