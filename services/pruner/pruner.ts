@@ -1,4 +1,3 @@
-import { invalid } from '../../libs/errors/error.js';
 import { createRuntime } from '../../libs/runtime/runtime.js';
 import { Jobs } from '../../libs/store/jobs/jobs.js';
 import type { JobContext } from '../../libs/store/jobs/job-run.js';
