@@ -3,7 +3,7 @@ import type { CallLayer } from './call-layer.js';
 
 /** Bytes that a stream, and a connection, may send ahead of our reading; a frame of a message. HTTP/2's own are 64 KiB and 16 KiB. */
 const streamWindow = 1024 * 1024;
-const connectionWindow = 4 * 1024 * 1024;
+export const connectionWindow = 4 * 1024 * 1024;
 const frame = 256 * 1024;
 
 /**
