@@ -28,7 +28,7 @@ A first round, on your own checkpoint (a Hugging Face folder) and a folder of im
   $ npx heartwood evaluate --repository models --name my-vit --data photos/test
   $ npx heartwood serve    --repository models
 
-Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted. HEARTWOOD_DEBUG=1 shows where an error came from.`;
+Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted, 143 terminated before it was done. HEARTWOOD_DEBUG=1 shows where an error came from.`;
 
 /**
  * The command line for these arguments. Errors of usage are thrown (CommanderError), after commander has written its line to stderr.
