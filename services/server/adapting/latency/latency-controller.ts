@@ -42,6 +42,8 @@ export class LatencyController implements BudgetPolicy, InferenceObserver, Catal
   readonly #controlled = new Map<ServedVersion, Controlled>();
   /** Milliseconds of work since the last look, by version, and the share of the workers' time that it has been. */
   readonly #busy = new Map<ServedVersion, { workMs: number; share: number }>();
+  /** Of the repository, loaded or not. */
+  #models: ReadonlySet<string> = new Set();
   readonly #metrics: ControllerMetrics;
   #timer: NodeJS.Timeout | undefined;
   #lookedAt = performance.now();
@@ -59,10 +61,14 @@ export class LatencyController implements BudgetPolicy, InferenceObserver, Catal
     return controlled ? budgetAt(controlled, controlled.state.rung) : manifestBudget.budgetOf(version);
   }
 
-  /** Looks from now on until `stop`. */
+  /** Looks from now on until `stop`. The repository has been read: an objective of a model that it has not is warned of. */
   start(): void {
     const shortest = Math.min(...this.settings.objectives.map(({ ms }) => ms));
     if (shortest === Infinity || this.#timer) return;
+    for (const { model, ms } of this.settings.objectives) {
+      if (model !== null && !this.#models.has(model))
+        this.log.warn({ model, objectiveMs: ms }, 'a model with a latency objective is not in the repository');
+    }
     this.#lookedAt = performance.now();
     this.#timer = setInterval(() => this.#look(performance.now()), Math.min(250, Math.max(20, shortest / 4)));
     this.#timer.unref();
@@ -74,6 +80,7 @@ export class LatencyController implements BudgetPolicy, InferenceObserver, Catal
   }
 
   changed(catalog: Catalog): void {
+    this.#models = new Set(catalog.list().map(({ model }) => model));
     const ready = new Set(catalog.list().flatMap(({ state }) => (state.kind === 'ready' ? [state.served] : [])));
     for (const known of this.#busy.keys()) {
       if (ready.has(known)) continue;
