@@ -1,7 +1,9 @@
 /** `heartwood serve`, the server as a process of its own: what it says, how it keeps its event loop free, how it ends. */
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import { closeSync, constants, openSync, readSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -34,12 +36,17 @@ interface ServerProcess {
   readonly ended: Promise<number | null>;
 }
 
-/** Starts a server and waits for the log line that names its ports. */
-async function startProcess(...more: string[]): Promise<ServerProcess> {
+/** Node's arguments for a server on free ports. */
+function serve(...more: string[]): string[] {
   const command = fileURLToPath(new URL('../services/cli/main.js', import.meta.url));
   const options = { repository: repository.directory, host: '127.0.0.1', port: 0, 'metrics-port': 0, 'poll-ms': 50 };
   const flags = Object.entries(options).flatMap(([name, value]) => [`--${name}`, String(value)]);
-  const child = spawn(process.execPath, [command, 'serve', ...flags, ...more], { stdio: ['ignore', 'pipe', 'pipe'] });
+  return [command, 'serve', ...flags, ...more];
+}
+
+/** Starts a server and waits for the log line that names its ports. */
+async function startProcess(...more: string[]): Promise<ServerProcess> {
+  const child = spawn(process.execPath, serve(...more), { stdio: ['ignore', 'pipe', 'pipe'] });
   children.add(child);
   const ended = once(child, 'exit').then(([code]) => {
     children.delete(child);
@@ -195,3 +202,61 @@ test('it says on stderr, as JSON, what it does, and picks up a version published
     .map(({ model, version: v }) => [model, v].join(' '));
   assert.deepEqual(loaded, ['heavy 1', 'net 1', 'net 2']);
 });
+
+for (const isolation of ['thread', 'process']) {
+  test(`a log that nobody reads holds up neither requests nor the stop, workers as a ${isolation}`, async () => {
+    const model = `unread-${isolation}`;
+    const pipe = join(repository.directory, '..', `${model}.log`);
+    assert.equal(spawnSync('mkfifo', [pipe]).status, 0);
+    const ours = openSync(pipe, constants.O_RDWR | constants.O_NONBLOCK);
+    // An end of the server's own, which waits where it is not told otherwise.
+    const end = openSync(pipe, constants.O_WRONLY);
+    const child = spawn(process.execPath, serve('--isolation', isolation), { stdio: ['ignore', 'ignore', end] });
+    closeSync(end);
+    children.add(child);
+    const ended = once(child, 'exit');
+    let text = '';
+    while (!/"event":"ready".*\n/.test(text)) {
+      assert.equal(child.exitCode, null, text);
+      text += taken(ours);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    const port = /"grpcPort":(\d+)/.exec(text)?.[1];
+    const client = connectInference(`127.0.0.1:${port}`);
+    fill(ours);
+    // Lines are written when it is loaded.
+    await publishGraph(repository, model, meanModel());
+    while (!(await client.modelReady(model)));
+    const { version } = await client.infer({ model, pixels: { dims: [1, 3, 8, 8], data: new Float32Array(192) } });
+    assert.equal(version, 1);
+    client.close();
+    child.kill('SIGTERM');
+    assert.deepEqual(await ended, [0, null]);
+    children.delete(child);
+    closeSync(ours);
+  });
+}
+
+/** What there is to read. */
+function taken(pipe: number): string {
+  const buffer = Buffer.alloc(65_536);
+  try {
+    return buffer.toString('utf8', 0, readSync(pipe, buffer));
+  } catch (error) {
+    assert.equal((error as NodeJS.ErrnoException).code, 'EAGAIN');
+    return '';
+  }
+}
+
+/** Writes until not a byte more goes in. */
+function fill(pipe: number): void {
+  for (const bytes of [4096, 1]) {
+    const piece = Buffer.alloc(bytes, 'x');
+    assert.throws(
+      () => {
+        for (;;) writeSync(pipe, piece);
+      },
+      { code: 'EAGAIN' },
+    );
+  }
+}

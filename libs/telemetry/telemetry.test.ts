@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
 import { test } from 'node:test';
 import { Counter, createRegistry, serveMetrics } from './metrics.js';
 
@@ -43,4 +45,31 @@ test('the log is JSON on stderr, stdout stays empty, and the line before an exit
   assert.equal(lines.length, 1);
   const line = JSON.parse(lines[0] ?? '') as Record<string, unknown>;
   assert.deepEqual([line['name'], line['level'], line['msg'], line['port']], ['oak', 'info', 'up', 1]);
+});
+
+test('a log that nobody reads holds nobody up, and says what it dropped once somebody does', async () => {
+  const module = JSON.stringify(new URL('./log.js', import.meta.url).href);
+  const script = `const { createLogger } = await import(${module});
+    const log = createLogger('oak', 'info');
+    for (let i = 0; i < 50_000; i++) log.info({ i }, 'again');
+    process.stdout.write('written');
+    process.stdin.once('data', () => { log.info({ last: true }, 'done'); process.exit(3); });`;
+  const child = spawn(process.execPath, ['--input-type=module', '-e', script]);
+  const ended = once(child, 'exit');
+  await once(child.stdout, 'data');
+  const lines: Record<string, unknown>[] = [];
+  const reader = createInterface({ input: child.stderr });
+  const closed = once(reader, 'close');
+  reader.on('line', (text) => {
+    const line = JSON.parse(text) as Record<string, unknown>;
+    lines.push(line);
+    if ('dropped' in line) child.stdin.write('end');
+  });
+  assert.deepEqual(await ended, [3, null]);
+  await closed;
+  const kept = lines.filter(({ msg }) => msg === 'again').length;
+  assert.ok(kept > 1000 && kept < 50_000, `${kept} lines were kept`);
+  const dropped = lines.find((line) => 'dropped' in line);
+  assert.equal(dropped?.['dropped'], 50_000 - kept);
+  assert.equal(lines.at(-1)?.['last'], true);
 });
