@@ -94,7 +94,7 @@ test('options: defaults are filled in, a wrong one is named', () => {
   );
   assert.throws(() => settingsOf({ repository: 'models', port: 70000 }), {
     code: 'INVALID_ARGUMENT',
-    message: /option port/,
+    message: /option --port/,
   });
   assert.throws(() => settingsOf({ repository: '' }), { message: /option repository/ });
 });
