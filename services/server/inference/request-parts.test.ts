@@ -96,7 +96,7 @@ test('options: defaults are filled in, a wrong one is named', () => {
     code: 'INVALID_ARGUMENT',
     message: /option --port/,
   });
-  assert.throws(() => settingsOf({ repository: '' }), { message: /option repository/ });
+  assert.throws(() => settingsOf({ repository: '' }), { message: /option --repository/ });
 });
 
 test('images are preprocessed in threads; a broken one fails alone and by name', async () => {
