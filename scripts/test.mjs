@@ -67,6 +67,6 @@ if (failed.length > 0) {
   for (const { name } of failed) console.log(`  ${name}`);
 }
 console.log(`${files.length} files in ${((performance.now() - started) / 1000).toFixed(0)} s`);
-const skips = skipped.length > 0 ? `, ${skipped.length} skipped` : '';
-console.log(`tests: ${passed.length} passed, ${failed.length} failed${skips}`);
+if (skipped.length > 0) console.log(`${skipped.length} skipped`);
+console.log(`tests: ${passed.length} passed, ${failed.length} failed`);
 process.exit(failed.length > 0 ? 1 : 0);
