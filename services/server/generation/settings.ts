@@ -1,0 +1,19 @@
+import { z } from 'zod';
+
+const positive = z.int().min(1);
+
+/** How the requests of one language model share its runs and its cache. */
+export const generationSchema = {
+  /** Requests that are generated for at a time: rows of the cache. */
+  generationRows: positive.default(16),
+  /** Tokens of a row, prompt and text together; absent: the model's context. Never more than that. */
+  generationContext: positive.optional(),
+  /** Bytes that the caches of one version may take; there are fewer rows where it would be more. Memory is taken as it is touched. */
+  generationCacheBytes: positive.default(4 * 1024 ** 3),
+  /** Prompt tokens of one run: running streams wait for no more than this between two tokens. */
+  prefillChunk: positive.default(128),
+  /** Requests of one version that may wait for a row; those beyond are refused at once. */
+  generationQueueLimit: positive.default(128),
+} as const;
+
+export type GenerationSettings = z.output<z.ZodObject<typeof generationSchema>>;
