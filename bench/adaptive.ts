@@ -100,6 +100,7 @@ async function publish(repository: Repository): Promise<void> {
   await repository.publish(model, async (directory) => {
     await writeModel(graph, join(directory, 'model.onnx'));
     return {
+      task: 'image-classification',
       parent: null,
       architecture: checkpoint.architecture,
       checkpointDigest: checkpoint.digest,

@@ -8,6 +8,7 @@ import { segmentsOf } from '../../libs/pruning/segments.js';
 import { servedGraph } from '../../libs/pruning/served-graph.js';
 import { stageBlocks } from '../../libs/pruning/statistics/schedule.js';
 import { createRuntime } from '../../libs/runtime/runtime.js';
+import { imageManifest } from '../../libs/store/manifest.js';
 import { openRepository } from '../../libs/store/repository.js';
 import { placedTable, randomStages } from './random-stages.js';
 
@@ -26,7 +27,8 @@ export async function publishPair(repository: string, work: string, name: string
     const table = await placedTable(runtime, checkpoint, stages, [share], join(work, 'graphs'));
     const graph = servedGraph(checkpoint, new Map(), stages, table);
     const { dense } = published.manifest.flops;
-    const { files: _files, createdAt: _createdAt, version: _version, schema: _schema, ...facts } = published.manifest;
+    const manifest = imageManifest(published.manifest);
+    const { files: _files, createdAt: _createdAt, version: _version, schema: _schema, ...facts } = manifest;
     const budget = table.rows[0]!.kl;
     await (
       await openRepository(repository)

@@ -75,6 +75,7 @@ function baselineDraft(checkpoint: Checkpoint, segments: readonly Segment[]): Ma
   const flops = segments[0]?.constant;
   if (flops === undefined) throw invalid(`${checkpoint.directory}: no FLOPs`);
   return {
+    task: 'image-classification',
     parent: null,
     architecture: checkpoint.architecture,
     checkpointDigest: checkpoint.digest,

@@ -9,6 +9,7 @@ import { openCheckpoint } from '../models/checkpoint.js';
 import { readSafetensors, readTensorBytes, writeSafetensors } from '../models/safetensors.js';
 import { createRuntime } from '../runtime/runtime.js';
 import type { TensorValue } from '../runtime/tensor.js';
+import { imageManifest } from '../store/manifest.js';
 import { openRepository } from '../store/repository.js';
 import { digestArrays, readPredictors, writeArtefact } from './artefact.js';
 import { importBaseline } from './baseline.js';
@@ -61,7 +62,7 @@ describe('a pruning job', () => {
     assert.equal(certificate.samples, 60);
     assert.equal(manifest.budget?.default, 0.05);
     assert.ok(manifest.flops.mean < manifest.flops.dense);
-    assert.deepEqual(manifest.tokens, { total: 17, special: 1, stages: [0, 1] });
+    assert.deepEqual(imageManifest(manifest).tokens, { total: 17, special: 1, stages: [0, 1] });
     assert.equal(plan.data.fit + plan.data.search + plan.data.certify, 240);
 
     const arrays = await readPredictors(directory);

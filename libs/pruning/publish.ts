@@ -69,6 +69,7 @@ function draftOf(
   const { policy, loss, seed, units } = request;
   const last = table?.rows.at(-1);
   return {
+    task: 'image-classification',
     parent: 1,
     architecture: checkpoint.architecture,
     checkpointDigest: checkpoint.digest,

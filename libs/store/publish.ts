@@ -3,7 +3,14 @@ import { join } from 'node:path';
 import { HeartwoodError, invalid } from '../errors/error.js';
 import { isFull, writeFailure } from '../errors/write-failure.js';
 import { digestFile, flush, flushFolder, writeDurably } from './durable.js';
-import { checkManifest, MANIFEST_FILE, type Manifest, readManifestFile } from './manifest.js';
+import {
+  checkManifest,
+  type ImageManifest,
+  MANIFEST_FILE,
+  type Manifest,
+  readManifestFile,
+  type TextManifest,
+} from './manifest.js';
 import { listVersionFolders } from './snapshot.js';
 import { cleanStaging, createStaging, releaseStaging } from './staging.js';
 import { renderTritonConfig } from './triton-config.js';
@@ -14,7 +21,13 @@ export const MODEL_FILE = 'model.onnx';
 export const NEXT_VERSION_FILE = '.next-version';
 
 /** What the writer of a version says of it; the store adds the rest (schema, model, version, creation time, digests). */
-export type ManifestDraft = Omit<Manifest, 'schema' | 'model' | 'version' | 'createdAt' | 'files'>;
+export type ManifestDraft = DraftOf<Manifest>;
+/** Of a version of an image classifier. */
+export type ImageManifestDraft = DraftOf<ImageManifest>;
+/** Of a version of a language model. */
+export type TextManifestDraft = DraftOf<TextManifest>;
+/** Distributes over the union of the tasks. */
+type DraftOf<M> = M extends Manifest ? Omit<M, 'schema' | 'model' | 'version' | 'createdAt' | 'files'> : never;
 
 export interface PublishOptions {
   /** Publish as this number or not at all (ALREADY_EXISTS); without it the next free number is taken. */

@@ -1,36 +1,84 @@
-import type { Manifest } from './manifest.js';
+import { type ImageManifest, type Manifest, stagesOf, type TextManifest } from './manifest.js';
 
 interface TensorEntry {
   name: string;
-  type: 'TYPE_FP32' | 'TYPE_INT32';
+  type: 'TYPE_FP32' | 'TYPE_INT32' | 'TYPE_UINT32' | 'TYPE_BOOL' | 'TYPE_STRING';
   dims: readonly number[];
   optional?: boolean;
 }
 
 /**
  * The text of config.pbtxt (a `inference.ModelConfig` in protobuf's text format). One config holds for all versions of a model:
- * what only some versions have (`budget`, `tokens_kept`) is listed when any of them has it, the input as optional.
- * `max_batch_size: 0` because the graphs carry their batch dimension themselves.
+ * what only some versions have (`budget`, `tokens_kept`) is listed when any of them has it, the input as optional. The task is
+ * the first version's.
  */
 export function renderTritonConfig(model: string, manifests: readonly Manifest[]): string {
   const first = manifests[0];
   if (!first) throw new RangeError('a model without versions has no config');
+  const lines = first.task === 'text-generation' ? generation(first, manifests) : classification(first, manifests);
+  return [`name: ${JSON.stringify(model)}`, ...lines, 'version_policy { all { } }', ''].join('\n');
+}
+
+/** `max_batch_size: 0` because the graphs carry their batch dimension themselves. */
+function classification(first: ImageManifest, manifests: readonly Manifest[]): string[] {
   const { height, width, channels } = first.input;
   const inputs: TensorEntry[] = [{ name: 'pixel_values', type: 'TYPE_FP32', dims: [-1, channels, height, width] }];
-  if (manifests.some((manifest) => manifest.budget !== null))
+  if (manifests.some(({ budget }) => budget !== null))
     inputs.push({ name: 'budget', type: 'TYPE_FP32', dims: [-1, 1], optional: true });
   const outputs: TensorEntry[] = [{ name: 'logits', type: 'TYPE_FP32', dims: [-1, first.labels.length || -1] }];
-  if (manifests.some((manifest) => manifest.tokens.stages.length > 0))
+  if (manifests.some((manifest) => stagesOf(manifest).length > 0))
     outputs.push({ name: 'tokens_kept', type: 'TYPE_INT32', dims: [-1, -1] });
+  return ['platform: "onnxruntime_onnx"', 'max_batch_size: 0', ...renderTensors(inputs, outputs)];
+}
+
+/** The inputs of a language model: those of Triton's vLLM backend, and `budget`. */
+export const generationInputs: readonly TensorEntry[] = [
+  { name: 'text_input', type: 'TYPE_STRING', dims: [1] },
+  { name: 'stream', type: 'TYPE_BOOL', dims: [1], optional: true },
+  { name: 'sampling_parameters', type: 'TYPE_STRING', dims: [1], optional: true },
+  { name: 'exclude_input_in_output', type: 'TYPE_BOOL', dims: [1], optional: true },
+  { name: 'return_finish_reason', type: 'TYPE_BOOL', dims: [1], optional: true },
+  { name: 'return_cumulative_logprob', type: 'TYPE_BOOL', dims: [1], optional: true },
+  { name: 'return_logprobs', type: 'TYPE_BOOL', dims: [1], optional: true },
+  { name: 'return_num_input_tokens', type: 'TYPE_BOOL', dims: [1], optional: true },
+  { name: 'return_num_output_tokens', type: 'TYPE_BOOL', dims: [1], optional: true },
+  { name: 'budget', type: 'TYPE_FP32', dims: [1], optional: true },
+];
+
+/** Its outputs: the text, and what the `return_*` inputs ask for. */
+export const generationOutputs: readonly TensorEntry[] = [
+  { name: 'text_output', type: 'TYPE_STRING', dims: [-1] },
+  { name: 'finish_reason', type: 'TYPE_STRING', dims: [-1] },
+  { name: 'cumulative_logprob', type: 'TYPE_FP32', dims: [-1] },
+  { name: 'logprobs', type: 'TYPE_STRING', dims: [-1] },
+  { name: 'num_input_tokens', type: 'TYPE_UINT32', dims: [1] },
+  { name: 'num_output_tokens', type: 'TYPE_UINT32', dims: [-1] },
+];
+
+/**
+ * A language model answers a request any number of times (`decoupled`), and batches by itself (`max_batch_size: 0`), as the LLM backends
+ * of Triton do. ONNX Runtime's own backend cannot serve it, since its caches and its tokenizer are the server's business: the backend's
+ * name says whose they are.
+ */
+function generation(first: TextManifest, manifests: readonly Manifest[]): string[] {
+  const inputs = generationInputs.filter(
+    ({ name }) => name !== 'budget' || manifests.some(({ budget }) => budget !== null),
+  );
   return [
-    `name: ${JSON.stringify(model)}`,
-    'platform: "onnxruntime_onnx"',
+    'backend: "heartwood"',
     'max_batch_size: 0',
+    ...renderTensors(inputs, generationOutputs),
+    'model_transaction_policy { decoupled: true }',
+    'instance_group { count: 1 kind: KIND_MODEL }',
+    `parameters { key: "context" value { string_value: "${first.text.context}" } }`,
+  ];
+}
+
+function renderTensors(inputs: readonly TensorEntry[], outputs: readonly TensorEntry[]): string[] {
+  return [
     ...inputs.map((tensor) => renderTensor('input', tensor)),
     ...outputs.map((tensor) => renderTensor('output', tensor)),
-    'version_policy { all { } }',
-    '',
-  ].join('\n');
+  ];
 }
 
 function renderTensor(field: 'input' | 'output', tensor: TensorEntry): string {

@@ -1,6 +1,6 @@
 import { HeartwoodError } from '../../libs/errors/error.js';
 import type { JobRecord } from '../../libs/store/jobs/job.js';
-import type { Manifest } from '../../libs/store/manifest.js';
+import { type Manifest, stagesOf } from '../../libs/store/manifest.js';
 import type { Report, Table } from '../../proto/gen/heartwood/pruning/v1/pruning.js';
 import { toWireJob } from './job-messages.js';
 import type { JobRequest } from './prune-request.js';
@@ -39,7 +39,8 @@ function lossTable({ deltaLoss }: Manifest, budget: number | undefined): Table |
   );
 }
 
-function costTable({ flops, tokens }: Manifest): Table {
+function costTable(manifest: Manifest): Table {
+  const { flops } = manifest;
   return table(
     'FLOPs per sample',
     ['dense', 'pruned, mean', 'saved', 'merging stages'],
@@ -48,7 +49,7 @@ function costTable({ flops, tokens }: Manifest): Table {
         flops.dense.toExponential(3),
         flops.mean.toExponential(3),
         percent(1 - flops.mean / flops.dense),
-        String(tokens.stages.length),
+        String(stagesOf(manifest).length),
       ],
     ],
   );

@@ -5,6 +5,7 @@ import sharp from 'sharp';
 import { preprocessImage } from '../../libs/data/preprocess.js';
 import type { ModelInferResponse } from '../../proto/gen/open_inference_grpc.js';
 import { createLogger } from '../../libs/telemetry/log.js';
+import { imageManifest } from '../../libs/store/manifest.js';
 import type { InferenceRequest } from './client.js';
 import type { ServerOptions } from './options.js';
 import { startServer } from './server.js';
@@ -83,7 +84,7 @@ test('an encoded image answers as its preprocessed pixels do', async () => {
   const png = await sharp(noise, { raw: { width: 30, height: 20, channels: 3 } })
     .png()
     .toBuffer();
-  const { preprocessing } = await live.repository.readManifest('net', 1);
+  const { preprocessing } = imageManifest(await live.repository.readManifest('net', 1));
   const expected = await live.client.infer({
     model: 'net',
     pixels: { dims: [1, 3, 8, 8], data: await preprocessImage(png, preprocessing) },

@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { Command } from 'commander';
 import { importBaseline } from '../../../libs/pruning/baseline.js';
+import type { Manifest } from '../../../libs/store/manifest.js';
 import { checkName } from '../../../libs/store/names.js';
 import { openRepository } from '../../../libs/store/repository.js';
 import { examples, jsonOption } from '../arguments.js';
@@ -44,8 +45,8 @@ async function run(options: Options, context: Context): Promise<void> {
     const { published } = await importBaseline(request, { workDirectory, signal: context.signal });
     const { manifest } = published;
     const text =
-      `${name} version ${published.version}: ${manifest.architecture}, ${flopsText(manifest.flops.dense)}FLOPs a sample, ` +
-      `${manifest.labels.length} classes\n${published.directory}`;
+      `${name} version ${published.version}: ${manifest.architecture}, ${flopsText(manifest.flops.dense)}FLOPs a ${manifest.task === 'text-generation' ? 'token' : 'sample'}, ` +
+      `${sizeOf(manifest)}\n${published.directory}`;
     await emit(
       context,
       text,
@@ -55,4 +56,10 @@ async function run(options: Options, context: Context): Promise<void> {
   } finally {
     await rm(workDirectory, { recursive: true, force: true });
   }
+}
+
+function sizeOf(manifest: Manifest): string {
+  if (manifest.task === 'text-generation')
+    return `${manifest.text.vocabulary} tokens, a context of ${manifest.text.context}`;
+  return `${manifest.labels.length} classes`;
 }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import sharp from 'sharp';
 import type { Repository } from '../../../libs/store/repository.js';
+import { imageManifest } from '../../../libs/store/manifest.js';
 import { connectInference } from '../../server/client.js';
 import { budgetDraft, budgetModel, meanModel, publishGraph } from '../../server/testing/fixture-models.js';
 import { temporaryRepository } from '../../server/testing/temporary-repository.js';
@@ -70,7 +71,9 @@ describe('the demo', () => {
       assert.deepEqual(answers[2]![3]!.kept, [13, 9]);
       assert.ok(answers.flat().every(({ latencyMs }) => latencyMs > 0));
 
-      const manifests = await Promise.all([1, version].map((each) => repository.readManifest('demo', each)));
+      const manifests = await Promise.all(
+        [1, version].map((each) => repository.readManifest('demo', each).then(imageManifest)),
+      );
       const rows = manifests.map((manifest, at) => summarise(manifest, answers[at]!, answers[0]!, images));
       assert.equal(rows[1]!.accuracy, 1);
       assert.ok(Math.abs(rows[1]!.deltaLoss) < 1e-6, 'a shift of all logits is no loss');

@@ -6,7 +6,7 @@ import { permutation, randomFor } from '../../../libs/data/random.js';
 import { openEnergyMeter } from '../../../libs/energy/meter.js';
 import { HeartwoodError, invalid } from '../../../libs/errors/error.js';
 import { openRepository, type Repository } from '../../../libs/store/repository.js';
-import type { Manifest } from '../../../libs/store/manifest.js';
+import { type ImageManifest, imageManifest } from '../../../libs/store/manifest.js';
 import { connectInference, type InferenceClient } from '../../server/client.js';
 import type { Context } from '../context.js';
 import { writeWhole } from '../output.js';
@@ -38,7 +38,7 @@ export interface DemoResult {
   readonly table: ReturnType<typeof demoTable>;
   readonly curve: readonly CurvePoint[];
   readonly heads: HeadSensitivity | null;
-  readonly manifest: Manifest;
+  readonly manifest: ImageManifest;
   readonly seconds: number;
   readonly report: string;
 }
@@ -50,7 +50,7 @@ export interface Insight {
 }
 export type Look = (
   repository: Repository,
-  manifest: Manifest,
+  manifest: ImageManifest,
   images: readonly TestImage[],
   options: DemoOptions,
   signal: AbortSignal,
@@ -122,8 +122,8 @@ async function measure(
 ) {
   const repository = await openRepository(models);
   const [dense, manifest] = await Promise.all([
-    repository.readManifest(name, 1),
-    repository.readManifest(name, version),
+    repository.readManifest(name, 1).then(imageManifest),
+    repository.readManifest(name, version).then(imageManifest),
   ]);
   const images = await testImages(manifest, options);
   const meter = await openEnergyMeter();
@@ -158,7 +158,7 @@ async function measure(
 }
 
 /** Test images as files, drawn by seed. */
-async function testImages(manifest: Manifest, options: DemoOptions): Promise<TestImage[]> {
+async function testImages(manifest: ImageManifest, options: DemoOptions): Promise<TestImage[]> {
   const dataset = await openDataset(options.testData, manifest.preprocessing, { classes: manifest.labels });
   const order = permutation(dataset.size, randomFor(options.seed)).slice(0, options.images);
   const images: TestImage[] = [];
@@ -174,7 +174,7 @@ async function testImages(manifest: Manifest, options: DemoOptions): Promise<Tes
 /** The same served version at budgets around its default, by the requests' own parameter. */
 async function sweep(
   client: InferenceClient,
-  manifest: Manifest,
+  manifest: ImageManifest,
   dense: VersionSummary,
   images: readonly TestImage[],
   traffic: Parameters<typeof streamTraffic>[4],
@@ -196,7 +196,7 @@ async function sweep(
   ];
 }
 
-function factsOf(manifest: Manifest, options: DemoOptions, seconds: number): [string, string][] {
+function factsOf(manifest: ImageManifest, options: DemoOptions, seconds: number): [string, string][] {
   const { method, deltaLoss } = manifest;
   return [
     ['policy', method?.policy ?? 'unpruned'],

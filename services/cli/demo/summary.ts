@@ -1,4 +1,4 @@
-import type { Manifest } from '../../../libs/store/manifest.js';
+import type { ImageManifest } from '../../../libs/store/manifest.js';
 import { flopsOf } from '../../server/inference/flops.js';
 import { argmax, klDivergence, logSoftmax, mean, quantile } from '../measure/statistics.js';
 import { flopsText, percent, short } from '../output.js';
@@ -28,7 +28,7 @@ export interface VersionSummary {
 
 /** Summarises a lane against version 1's answers to the same images. */
 export function summarise(
-  manifest: Manifest,
+  manifest: ImageManifest,
   answers: readonly Answer[],
   dense: readonly Answer[],
   images: readonly TestImage[],

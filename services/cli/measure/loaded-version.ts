@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import type { Runtime, Session } from '../../../libs/runtime/runtime.js';
 import type { TensorValue } from '../../../libs/runtime/tensor.js';
-import type { Manifest } from '../../../libs/store/manifest.js';
+import { type ImageManifest, imageManifest } from '../../../libs/store/manifest.js';
 import type { Repository } from '../../../libs/store/repository.js';
 import { flopsOf, tokensKeptOf } from '../../server/inference/flops.js';
 
@@ -21,7 +21,7 @@ export interface BatchAnswer {
 /** A version of a repository in a session of this process. */
 export interface LoadedVersion {
   readonly version: number;
-  readonly manifest: Manifest;
+  readonly manifest: ImageManifest;
   /** Nats per sample that it runs at; null where it has no budget. */
   readonly budget: number | null;
   classify(pixels: Float32Array, samples: number, signal: AbortSignal): Promise<BatchAnswer>;
@@ -36,7 +36,7 @@ export async function loadVersion(
   version: number,
   options: { readonly budget?: number | undefined; readonly signal: AbortSignal },
 ): Promise<LoadedVersion> {
-  const manifest = await repository.verify(model, version, options.signal);
+  const manifest = imageManifest(await repository.verify(model, version, options.signal));
   const session = await runtime.load(join(repository.versionDirectory(model, version), 'model.onnx'));
   const budget = manifest.budget === null ? null : (options.budget ?? manifest.budget.default);
   return {
@@ -50,7 +50,7 @@ export async function loadVersion(
 
 async function classify(
   session: Session,
-  manifest: Manifest,
+  manifest: ImageManifest,
   budget: number | null,
   pixels: Float32Array,
   samples: number,

@@ -3,6 +3,7 @@ import { permutation, randomFor } from '../../../libs/data/random.js';
 import { openDataset } from '../../../libs/data/open.js';
 import type { Dataset } from '../../../libs/data/dataset.js';
 import { createRuntime } from '../../../libs/runtime/runtime.js';
+import { imageManifest } from '../../../libs/store/manifest.js';
 import { openRepository } from '../../../libs/store/repository.js';
 import { loadVersion, type LoadedVersion } from './loaded-version.js';
 
@@ -42,7 +43,7 @@ export async function withVersions<T>(
       `version ${missing} of ${options.name}: expected one of ${present.join(', ')}`,
     );
   }
-  const { manifest } = await repository.resolve(options.name, wanted[0]);
+  const manifest = imageManifest((await repository.resolve(options.name, wanted[0])).manifest);
   const dataset = await openDataset(options.data, manifest.preprocessing, {
     classes: manifest.labels,
     ...(options.split ? { split: options.split } : {}),

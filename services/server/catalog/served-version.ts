@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import type { Runtime, Session } from '../../../libs/runtime/runtime.js';
 import type { TensorInfo } from '../../../libs/runtime/tensor.js';
-import type { Manifest } from '../../../libs/store/manifest.js';
+import { type ImageManifest, imageManifest } from '../../../libs/store/manifest.js';
 import type { Repository } from '../../../libs/store/repository.js';
 import type { VersionEntry } from '../../../libs/store/snapshot.js';
 import { BatchingScheduler } from '../scheduling/batching.js';
@@ -19,7 +19,7 @@ export class ServedVersion {
   #idle: (() => void) | undefined;
 
   constructor(
-    readonly manifest: Manifest,
+    readonly manifest: ImageManifest,
     readonly scheduler: Scheduler,
     private readonly session: Session,
   ) {}
@@ -99,7 +99,7 @@ export async function loadVersion(
   settings: LoadSettings,
   signal?: AbortSignal,
 ): Promise<ServedVersion> {
-  const manifest = await repository.verify(entry.manifest.model, entry.version, signal);
+  const manifest = imageManifest(await repository.verify(entry.manifest.model, entry.version, signal));
   const session = await runtime.load(join(entry.directory, 'model.onnx'), { instances: settings.instances });
   const scheduler = new BatchingScheduler(session, settings);
   const served = new ServedVersion(manifest, settings.account?.(scheduler) ?? scheduler, session);

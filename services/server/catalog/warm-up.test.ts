@@ -6,6 +6,7 @@ import { reduceMean, reshape } from '../../../libs/onnx/ops/index.js';
 import { z } from 'zod';
 import { createRuntime, type Runtime } from '../../../libs/runtime/runtime.js';
 import type { Repository } from '../../../libs/store/repository.js';
+import { imageManifest } from '../../../libs/store/manifest.js';
 import { schedulingSchema } from '../scheduling/settings.js';
 import { budgetDraft, budgetModel, meanModel, publishGraph } from '../testing/fixture-models.js';
 import { liveServer, pixels, until } from '../testing/live-server.js';
@@ -64,7 +65,7 @@ test('every input is fed with what its type and the manifest allow', async () =>
       return session.run(feeds, options);
     },
   };
-  await warmUp(listening, manifest, [1, 3]);
+  await warmUp(listening, imageManifest(manifest), [1, 3]);
   const fedWith = (batch: number) => [[batch, 3, 8, 8], [batch, 1], Array.from({ length: batch }, () => 0.25)];
   assert.deepEqual(fed, [fedWith(1), fedWith(1), fedWith(3), fedWith(3)]);
   await session.dispose();

@@ -1,7 +1,7 @@
 import { HeartwoodError, messageOf } from '../../../libs/errors/error.js';
 import type { Session } from '../../../libs/runtime/runtime.js';
 import { elementCount, type TensorInfo, type TensorValue } from '../../../libs/runtime/tensor.js';
-import type { Manifest } from '../../../libs/store/manifest.js';
+import type { ImageManifest } from '../../../libs/store/manifest.js';
 import { defaultPriority } from '../scheduling/scheduler.js';
 import { BUDGET, PIXELS } from './tensor-names.js';
 
@@ -32,7 +32,7 @@ interface Batches {
  */
 export async function warmUp(
   session: Session,
-  manifest: Manifest,
+  manifest: ImageManifest,
   sizes: readonly number[],
   signal?: AbortSignal,
 ): Promise<void> {
@@ -54,7 +54,7 @@ export async function warmUp(
 
 function madeUpFeeds(
   inputs: readonly TensorInfo[],
-  { input, budget }: Manifest,
+  { input, budget }: ImageManifest,
   batch: number,
 ): Record<string, TensorValue> {
   const feeds: Record<string, TensorValue> = {};

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import sharp from 'sharp';
-import type { Manifest } from '../../../libs/store/manifest.js';
+import type { ImageManifest } from '../../../libs/store/manifest.js';
 import { sampleDraft } from '../../../libs/store/testing/versions.js';
 import { Registry } from '../../../libs/telemetry/metrics.js';
 import type { InferParameter } from '../../../proto/gen/open_inference_grpc.js';
@@ -13,7 +13,7 @@ import type { ServedVersion } from '../catalog/served-version.js';
 import { InferenceMetrics } from '../metrics/inference-metrics.js';
 import { budgetDraft } from '../testing/fixture-models.js';
 
-const manifest = { ...sampleDraft(), ...budgetDraft } as unknown as Manifest;
+const manifest = { ...sampleDraft(), ...budgetDraft } as unknown as ImageManifest;
 
 test('the budget parameter is taken from any number, and from text that is one', () => {
   const of = (parameter: Partial<InferParameter>) => budgetParameter({ budget: parameter });

@@ -1,4 +1,4 @@
-import type { Manifest } from '../../../libs/store/manifest.js';
+import { IMAGE_CLASSIFICATION, type Manifest } from '../../../libs/store/manifest.js';
 import { checkName, checkVersion } from '../../../libs/store/names.js';
 import type { Repository } from '../../../libs/store/repository.js';
 import {
@@ -53,7 +53,8 @@ function describe(catalog: Catalog, { model, version, manifest, state }: Catalog
   };
 }
 
-function facts({ architecture, parent, method, flops, budget, labels }: Manifest): VersionFacts {
+function facts(manifest: Manifest): VersionFacts {
+  const { architecture, parent, method, flops, budget } = manifest;
   return {
     architecture,
     parent: BigInt(parent ?? 0),
@@ -62,6 +63,6 @@ function facts({ architecture, parent, method, flops, budget, labels }: Manifest
     meanFlops: flops.mean,
     defaultBudget: budget?.default,
     budgetCeiling: budget?.ceiling,
-    labels: [...labels],
+    labels: manifest.task === IMAGE_CLASSIFICATION ? [...manifest.labels] : [],
   };
 }

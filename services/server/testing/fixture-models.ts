@@ -4,7 +4,7 @@ import type { Graph } from '../../../libs/onnx/ir.js';
 import { add, cast, matMul, min, mul, reduceMean, reshape, sub } from '../../../libs/onnx/ops/index.js';
 import { floatTensor, inlineTensor } from '../../../libs/onnx/tensor.js';
 import { writeModel } from '../../../libs/onnx/write.js';
-import type { ManifestDraft } from '../../../libs/store/publish.js';
+import type { ImageManifestDraft } from '../../../libs/store/publish.js';
 import type { Repository } from '../../../libs/store/repository.js';
 import { sampleDraft } from '../../../libs/store/testing/versions.js';
 
@@ -57,7 +57,7 @@ export async function publishGraph(
   repository: Repository,
   model: string,
   graph: Graph,
-  overrides: Partial<ManifestDraft> = {},
+  overrides: Partial<ImageManifestDraft> = {},
 ): Promise<number> {
   const pixels = graph.inputs.find(({ name }) => name === 'pixel_values');
   const [, channels, height, width] = pixels?.shape as number[];
@@ -75,7 +75,7 @@ export async function publishGraph(
 }
 
 /** What the manifest of `budgetModel` says: default budget 0.25, segments of 1 + 10 t + t² FLOPs. */
-export const budgetDraft: Partial<ManifestDraft> = {
+export const budgetDraft: Partial<ImageManifestDraft> = {
   parent: 1,
   budget: { default: 0.25, ceiling: 1 },
   tokens: { total: fixtureTokens, special: 1, stages: [1, 2] },

@@ -8,6 +8,7 @@ import type { ManifestDraft } from '../../../../libs/store/publish.js';
 import { createRuntime } from '../../../../libs/runtime/runtime.js';
 import { createLogger } from '../../../../libs/telemetry/log.js';
 import { createRegistry } from '../../../../libs/telemetry/metrics.js';
+import { imageManifest } from '../../../../libs/store/manifest.js';
 import { join } from 'node:path';
 import { Catalog } from '../../catalog/catalog.js';
 import { ServedVersion } from '../../catalog/served-version.js';
@@ -162,7 +163,11 @@ test('live calls come first: version 1 runs after all of them, one call at a tim
     repository,
     async ({ manifest, version, directory }) => {
       const session = await runtime.load(join(directory, 'model.onnx'));
-      return new ServedVersion(manifest, watched(new BatchingScheduler(session, settings), String(version)), session);
+      return new ServedVersion(
+        imageManifest(manifest),
+        watched(new BatchingScheduler(session, settings), String(version)),
+        session,
+      );
     },
     shadowing,
     log,

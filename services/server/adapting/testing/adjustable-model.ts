@@ -14,7 +14,7 @@ import {
   sub,
 } from '../../../../libs/onnx/ops/index.js';
 import { floatTensor, inlineTensor } from '../../../../libs/onnx/tensor.js';
-import type { ManifestDraft } from '../../../../libs/store/publish.js';
+import type { ImageManifestDraft } from '../../../../libs/store/publish.js';
 
 const tokens = 257;
 const leastTokens = 33;
@@ -47,7 +47,7 @@ export function adjustableModel(): Graph {
 }
 
 /** What its manifest says: budgets 0 to 1. */
-export const adjustableDraft: Partial<ManifestDraft> = {
+export const adjustableDraft: Partial<ImageManifestDraft> = {
   budget: { default: 0, ceiling: 1 },
   tokens: { total: tokens, special: 1, stages: [0] },
   flops: {
