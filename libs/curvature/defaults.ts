@@ -1,6 +1,5 @@
 import type { ClassifierSpec } from '../models/architectures/transformer.js';
-import { unitsOf } from '../models/classifier.js';
-import type { GateKind } from '../models/gates.js';
+import { type GateKind, unitsOf } from '../models/gates.js';
 import type { EstimatorKind } from './estimators.js';
 import type { Loss } from './losses.js';
 

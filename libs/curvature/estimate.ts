@@ -1,7 +1,7 @@
 import { internal } from '../errors/error.js';
 import type { Checkpoint } from '../models/checkpoint.js';
-import { specOf, unitsOf } from '../models/classifier.js';
-import { GATE_KINDS, type GateKind } from '../models/gates.js';
+import { specOf } from '../models/classifier.js';
+import { GATE_KINDS, type GateKind, unitsOf } from '../models/gates.js';
 import { loadGraph } from '../runtime/load-graph.js';
 import type { Runtime, Session } from '../runtime/runtime.js';
 import type { TensorValue } from '../runtime/tensor.js';

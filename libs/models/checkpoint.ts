@@ -35,6 +35,12 @@ const configSchema = z.looseObject({
 });
 
 /**
+ * No parameters: what old versions of transformers saved beside GPT-NeoX's weights. The causal mask, its −10⁹ (in half precision −∞), and
+ * the speeds of the rotary embedding, all of which follow from the config.
+ */
+const buffer = /\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)$/;
+
+/**
  * Opens a Hugging Face folder: config.json, preprocessor_config.json (or the defaults of transformers), and model.safetensors
  * or a sharded model.safetensors.index.json. Throws NOT_FOUND or INVALID_ARGUMENT with one line that names the file and field.
  */
@@ -52,7 +58,8 @@ export async function openCheckpoint(directory: string): Promise<Checkpoint> {
     throw invalid(`${configFile}: ${issue.path.join('.') || 'the whole'}: ${issue.message}`);
   }
   const config = parsed.data;
-  const tensors = await locateTensors(folder);
+  const located = await locateTensors(folder);
+  const tensors = new Map([...located].filter(([name]) => !buffer.test(name)));
   const [height, width] = typeof config.image_size === 'object' ? config.image_size : [config.image_size ?? 224];
   const processorFile = join(folder, 'preprocessor_config.json');
   return {
@@ -66,7 +73,7 @@ export async function openCheckpoint(directory: string): Promise<Checkpoint> {
       channels: config.num_channels ?? 3,
     }),
     labels: labelsOf(config, tensors, configFile),
-    digest: await digestOf([configFile, ...filesOf(tensors)]),
+    digest: await digestOf([configFile, ...filesOf(located)]),
   };
 }
 

@@ -4,7 +4,7 @@ import type { Dim, Value } from '../onnx/ir.js';
 import { familyOf } from './architectures/index.js';
 import { readSpec, type ClassifierSpec } from './architectures/transformer.js';
 import type { Checkpoint } from './checkpoint.js';
-import { gateInput, type GateInput, type GateKind } from './gates.js';
+import { gateInput, unitsOf, type GateInput, type GateKind } from './gates.js';
 import { canonical } from './layers/canonical.js';
 import { fused } from './layers/fused.js';
 import type { AtSeam } from './tokens.js';
@@ -43,19 +43,6 @@ export interface Classifier {
 /** The shape of a checkpoint's network. Throws INVALID_ARGUMENT for an architecture that is not known, or a config that does not fit. */
 export function specOf(checkpoint: Checkpoint, weights: Weights = checkpointWeights(checkpoint)): ClassifierSpec {
   return readSpec(checkpoint, familyOf(checkpoint), weights);
-}
-
-/** Units that each block has of a kind. */
-export function unitsOf(spec: ClassifierSpec, kind: GateKind): readonly number[] {
-  switch (kind) {
-    case 'heads':
-      return spec.blocks.map(({ heads }) => heads);
-    case 'neurons':
-      return spec.blocks.map(({ neurons }) => neurons);
-    case 'tokens':
-    case 'masks':
-      return spec.blocks.map(() => spec.tokens);
-  }
 }
 
 /**

@@ -20,6 +20,25 @@ export interface GateInput {
 /** All gates of a graph; kinds that nobody asked for are absent. */
 export type Gates = ReadonlyMap<GateKind, GateInput>;
 
+/** What says how many gates a network has: its blocks, and the tokens (positions, of a language model) at its entry. */
+export interface GatedShape {
+  readonly blocks: readonly { readonly heads: number; readonly neurons: number }[];
+  readonly tokens: number;
+}
+
+/** Units that each block has of a kind. */
+export function unitsOf({ blocks, tokens }: GatedShape, kind: GateKind): readonly number[] {
+  switch (kind) {
+    case 'heads':
+      return blocks.map(({ heads }) => heads);
+    case 'neurons':
+      return blocks.map(({ neurons }) => neurons);
+    case 'tokens':
+    case 'masks':
+      return blocks.map(() => tokens);
+  }
+}
+
 /** Adds the gates of one kind as an input of the graph that is named as the kind. */
 export function gateInput(g: GraphBuilder, kind: GateKind, batch: Dim, units: readonly number[]): GateInput {
   const total = units.reduce((sum, n) => sum + n, 0);

@@ -66,7 +66,7 @@ const costs: Readonly<Record<string, Cost>> = {
     'Clip',
   ]),
   ...table(output, ['Less', 'LessOrEqual', 'Greater', 'GreaterOrEqual', 'Equal', 'And', 'Or', 'Not', 'Where']),
-  ...table(perOutput(8), ['Gelu', 'com.microsoft:Gelu']),
+  ...table(perOutput(8), ['Gelu', 'com.microsoft:Gelu', 'com.microsoft:FastGelu']),
   ...table(perOutput(5), ['Softmax', 'LogSoftmax']),
   ...table(perInput, ['ReduceSum', 'ReduceMean', 'ReduceMax', 'ReduceMin', 'ArgMin', 'ArgMax', 'TopK', 'CumSum']),
   ...table(none, [

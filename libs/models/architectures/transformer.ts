@@ -76,7 +76,8 @@ export function readSpec(checkpoint: Checkpoint, family: VisionFamily, weights: 
   if (config.hidden_size % config.num_attention_heads) {
     throw invalid(`${file}: num_attention_heads: ${config.num_attention_heads} does not divide hidden_size ${config.hidden_size}`);
   }
-  checkLayers(checkpoint, family, config.num_hidden_layers, config.hidden_size);
+  const layers = { stem: `${family.prefix}.encoder.layer.`, first: 'layernorm_before.weight' };
+  checkLayers(checkpoint, layers, config.num_hidden_layers, config.hidden_size);
   const headWidth = config.hidden_size / config.num_attention_heads;
   const special = family.specialTokens.length;
   const blocks = Array.from({ length: config.num_hidden_layers }, (_, l): BlockShape => {
@@ -112,9 +113,14 @@ export function readSpec(checkpoint: Checkpoint, family: VisionFamily, weights: 
   };
 }
 
+/** What the names of the layers' weights begin with, and the first one of a layer, [hidden]. */
+interface LayerNames {
+  readonly stem: string;
+  readonly first: string;
+}
+
 /** Throws unless the layers that the tensors' names tell of are those that the config counts, neither fewer nor more. */
-function checkLayers(checkpoint: Checkpoint, { prefix }: VisionFamily, expected: number, hidden: number): void {
-  const stem = `${prefix}.encoder.layer.`;
+export function checkLayers(checkpoint: Checkpoint, { stem, first }: LayerNames, expected: number, hidden: number): void {
   const present = new Set<number>();
   for (const name of checkpoint.tensors.keys()) {
     if (name.startsWith(stem)) present.add(Number.parseInt(name.slice(stem.length), 10));
@@ -123,7 +129,7 @@ function checkLayers(checkpoint: Checkpoint, { prefix }: VisionFamily, expected:
   while (present.has(count)) count++;
   const file = `${checkpoint.directory}/config.json: num_hidden_layers: ${expected}`;
   if (count < expected) {
-    const missing = `tensor ${stem}${count}.layernorm_before.weight is missing, expected [${hidden}]`;
+    const missing = `tensor ${stem}${count}.${first} is missing, expected [${hidden}]`;
     throw invalid(`${file}, but the weights have ${count} layers: ${missing}`);
   }
   if (present.size > expected) throw invalid(`${file}, but the weights have ${present.size} layers, expected all of them`);

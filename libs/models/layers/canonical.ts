@@ -7,14 +7,18 @@ import {
   layerNormalization,
   matMul,
   mul,
+  relu,
   reshape,
+  slice,
   softmax,
+  tanh,
   transpose,
   unsqueeze,
 } from '../../onnx/ops/index.js';
 import { packTokens, padTokens, type TokenLayout } from '../tokens.js';
 import { totalKeyBias } from './key-bias.js';
-import type { AttentionInputs, Layers } from './layers.js';
+import type { AttentionInputs, CausalAttentionInputs, Layers } from './layers.js';
+import { rotated } from './rotary.js';
 
 /**
  * Standard ONNX operators only, each differentiable: the reference. A Gemm with a transposed weight differentiates into Gemms,
@@ -30,8 +34,25 @@ export const canonical: Layers = {
     return { sum, normed: canonical.layerNorm(g, sum, norm) };
   },
   gelu,
+  activation(g, x, activation) {
+    switch (activation) {
+      case 'gelu':
+        return gelu(g, x);
+      case 'gelu-tanh':
+        return tanhGelu(g, x);
+      case 'relu':
+        return relu(g, x);
+    }
+  },
   attention,
+  causalAttention,
 };
+
+/** ½ x (1 + tanh(√(2/π) (x + 0.044715 x³))). */
+function tanhGelu(g: GraphBuilder, x: Value): Value {
+  const inner = mul(g, mul(g, x, add(g, mul(g, mul(g, x, x), 0.044715), 1)), Math.sqrt(2 / Math.PI));
+  return mul(g, mul(g, x, 0.5), add(g, tanh(g, inner), 1));
+}
 
 function attention(g: GraphBuilder, inputs: AttentionInputs): Value {
   const { heads, width, layout, asking, headGate } = inputs;
@@ -47,4 +68,23 @@ function attention(g: GraphBuilder, inputs: AttentionInputs): Value {
   if (headGate) context = mul(g, context, unsqueeze(g, headGate, [2, 3]));
   const joined = transpose(g, context, [0, 2, 1, 3]);
   return packTokens(g, asking, reshape(g, joined, [asking.batch, asking.longest, heads * width]));
+}
+
+/** Far below every score, and finite: exp(masked − score) is 0 in either float type, and no product with it is NaN. */
+const masked = -1e9;
+
+function causalAttention(g: GraphBuilder, inputs: CausalAttentionInputs): Value {
+  const { heads, width, rotary, batch, length, keyBias, headGate } = inputs;
+  const byHead = reshape(g, inputs.qkv, [batch, length, heads, 3 * width]);
+  const part = (i: number) => slice(g, byHead, -1, i * width, (i + 1) * width);
+  const queries = rotated(g, mul(g, part(0), 1 / Math.sqrt(width)), rotary, 1);
+  const keys = rotated(g, part(1), rotary, 1);
+  const scores = matMul(g, transpose(g, queries, [0, 2, 1, 3]), transpose(g, keys, [0, 2, 3, 1]));
+  const later = Array.from({ length: length * length }, (_, i) => (i % length > Math.floor(i / length) ? masked : 0));
+  const seen = add(g, scores, g.constant(later, [length, length]));
+  const attended = softmax(g, keyBias ? add(g, seen, unsqueeze(g, keyBias, [1, 2])) : seen);
+  let context = matMul(g, attended, transpose(g, part(2), [0, 2, 1, 3]));
+  if (headGate) context = mul(g, context, unsqueeze(g, headGate, [2, 3]));
+  const rows = typeof batch === 'number' ? batch * length : `${batch}·${length}`;
+  return reshape(g, transpose(g, context, [0, 2, 1, 3]), [rows, heads * width]);
 }

@@ -5,16 +5,19 @@ import {
   concat,
   dimOf,
   expandTo,
+  fastGelu,
   fusedGelu,
   gemm,
   layerNormalization,
   log,
   mul,
   multiHeadAttention,
+  relu,
   reshape,
   unsqueeze,
 } from '../../onnx/ops/index.js';
 import { packTokens, padTokens } from '../tokens.js';
+import { canonical } from './canonical.js';
 import type { AttentionInputs, Layers } from './layers.js';
 
 /** For serving: the runtime's fused attention, GELU and skip-norm; no derivative. */
@@ -28,7 +31,18 @@ export const fused: Layers = {
     return { sum, normed: fused.layerNorm(g, sum, norm) };
   },
   gelu: fusedGelu,
+  activation(g, x, activation) {
+    switch (activation) {
+      case 'gelu':
+        return fusedGelu(g, x);
+      case 'gelu-tanh':
+        return fastGelu(g, x);
+      case 'relu':
+        return relu(g, x);
+    }
+  },
   attention,
+  causalAttention: canonical.causalAttention,
 };
 
 function attention(g: GraphBuilder, inputs: AttentionInputs): Value {

@@ -1,6 +1,8 @@
 import type { GraphBuilder } from '../../onnx/builder.js';
-import type { Value } from '../../onnx/ir.js';
+import type { Dim, Value } from '../../onnx/ir.js';
+import type { Activation } from '../architectures/gpt-neox.js';
 import type { TokenLayout } from '../tokens.js';
+import type { Rotary } from './rotary.js';
 
 /** γ and β [D], and ε, of a layer normalisation. */
 export interface Norm {
@@ -32,6 +34,21 @@ export interface AttentionInputs {
   readonly headGate: Value | undefined;
 }
 
+/** What causal attention over whole sequences works on: token t sees the tokens up to t. */
+export interface CausalAttentionInputs {
+  /** Rows [batch · length, heads · 3 · width]: of each head its query, key and value. */
+  readonly qkv: Value;
+  readonly heads: number;
+  readonly width: number;
+  readonly rotary: Rotary;
+  readonly batch: Dim;
+  readonly length: number;
+  /** Added to the scores by key, [batch, length]: the logarithm of a key's gate. */
+  readonly keyBias: Value | undefined;
+  /** Multiplies the heads' contexts, [batch, heads]. */
+  readonly headGate: Value | undefined;
+}
+
 /** The layer functions in which an architecture is written. Rows are [rows, D]. */
 export interface Layers {
   readonly name: 'canonical' | 'fused';
@@ -42,6 +59,9 @@ export interface Layers {
   gelu(g: GraphBuilder, x: Value): Value;
   /** softmax(q kᵀ / √width + key bias) v, head by head; rows like the queries. */
   attention(g: GraphBuilder, inputs: AttentionInputs): Value;
+  /** softmax(rotated q · rotated k / √width + key bias, masked above the diagonal) v; rows [batch · length, heads · width]. */
+  causalAttention(g: GraphBuilder, inputs: CausalAttentionInputs): Value;
+  activation(g: GraphBuilder, x: Value, activation: Activation): Value;
   /** Whether the last block computes only the special tokens, which are all that the classifier reads. */
   readonly narrowsLastBlock: boolean;
 }

@@ -13,6 +13,11 @@ export function fusedGelu(g: GraphBuilder, x: Value): Value {
   return g.emitOne({ op: 'Gelu', domain, inputs: [x], output: { type: x.type, shape: x.shape } });
 }
 
+/** The tanh approximation of the GELU. */
+export function fastGelu(g: GraphBuilder, x: Value): Value {
+  return g.emitOne({ op: 'FastGelu', domain, inputs: [x], output: { type: x.type, shape: x.shape } });
+}
+
 /** gelu(x + bias); bias [D]. */
 export function biasGelu(g: GraphBuilder, x: Value, bias: Value): Value {
   return g.emitOne({ op: 'BiasGelu', domain, inputs: [x, bias], output: { type: x.type, shape: x.shape } });

@@ -1,4 +1,5 @@
-import { buildClassifier, specOf, unitsOf } from '../../models/classifier.js';
+import { buildClassifier, specOf } from '../../models/classifier.js';
+import { unitsOf } from '../../models/gates.js';
 import { loadGraph } from '../../runtime/load-graph.js';
 import type { TensorValue } from '../../runtime/tensor.js';
 import type { Job } from '../job.js';
