@@ -13,11 +13,11 @@ import Table from 'cli-table3';
 import { defaultEstimator } from '../libs/curvature/defaults.js';
 import { ESTIMATORS, type EstimatorKind } from '../libs/curvature/estimators.js';
 import { LOSSES, losses, type Loss } from '../libs/curvature/losses.js';
+import { networkOf } from '../libs/curvature/networks.js';
 import { scoreCheckpoint } from '../libs/curvature/score.js';
 import { openDataset } from '../libs/data/open.js';
 import { permutation, randomFor } from '../libs/data/random.js';
 import { openCheckpoint } from '../libs/models/checkpoint.js';
-import { specOf } from '../libs/models/classifier.js';
 import { GATE_KINDS, type GateKind } from '../libs/models/gates.js';
 import { createRuntime } from '../libs/runtime/runtime.js';
 
@@ -125,7 +125,7 @@ async function compare(loss: Loss, unit: GateKind): Promise<void> {
       secondsPerSample,
       error,
       secondsToTenPercent: estimator === 'exact' ? secondsPerSample : secondsPerSample * (error / aim) ** 2,
-      isDefault: defaultEstimator(unit, loss, specOf(checkpoint)).kind === estimator,
+      isDefault: defaultEstimator(unit, loss, networkOf(checkpoint, dataset)).kind === estimator,
     });
   }
 }

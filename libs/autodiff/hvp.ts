@@ -38,7 +38,21 @@ export function hessianVector(
   wrt: readonly Value[],
   probes: readonly (readonly Derivative[])[],
 ): HessianProducts {
-  const parts = pullback(g, [loss], [everywhere(g, 1, loss)], wrt);
+  return pullbackHessianVector(g, [loss], [everywhere(g, 1, loss)], wrt, probes);
+}
+
+/**
+ * As {@link hessianVector}, of a loss that is known by its derivatives: `cotangents` are ∂L/∂outputs, one for each, and may be made from
+ * the outputs, whose own curvature is then their derivative. So a loss needs no node of its own where its derivative has a closed form.
+ */
+export function pullbackHessianVector(
+  g: GraphBuilder,
+  outputs: readonly Value[],
+  cotangents: readonly Value[],
+  wrt: readonly Value[],
+  probes: readonly (readonly Derivative[])[],
+): HessianProducts {
+  const parts = pullback(g, outputs, cotangents, wrt);
   const depending = parts.filter((part): part is Value => part !== undefined);
   const products = probes.map((probe) => {
     const along = pushforward(g, directions(wrt, probe), depending);
@@ -55,31 +69,35 @@ export function hessianVector(
 /**
  * JᵀFJ v, F = diag(p) − ppᵀ and J = ∂ logits / ∂ wrt: the Hessian of Σ KL(p ‖ softmax(logits)) where p is the answer at this very
  * point (the generalised Gauss-Newton of Schraudolph 2002). ż = J v by one pushforward, then one pullback of F ż. By probe and value.
+ * `counted` [..., 1] is 1 for the distributions of the sum and 0 for the others; all of them without it.
  */
 export function klCurvatureVector(
   g: GraphBuilder,
   logits: Value,
   wrt: readonly Value[],
   probes: readonly (readonly Derivative[])[],
+  counted?: Value,
 ): readonly (readonly Value[])[] {
   const p = softmax(g, logits);
   return probes.map((probe) => {
     const [dz] = pushforward(g, directions(wrt, probe), [logits]);
     if (!dz) return filled(g, [], wrt);
     // F ż = p ∘ ż − p (pᵀ ż)
-    return filled(g, pullback(g, [logits], [softmaxJacobian(g, p, dz, logits.shape.length - 1)], wrt), wrt);
+    const cotangent = among(g, softmaxJacobian(g, p, dz, logits.shape.length - 1), counted);
+    return filled(g, pullback(g, [logits], [cotangent], wrt), wrt);
   });
 }
 
 /**
  * JᵀR r for signs r (each of the logits' shape), R = diag(√p) − p√pᵀ. Since F = RRᵀ, E[(JᵀR r)²] is the diagonal of JᵀFJ and
- * E[(JᵀR r)(JᵀR r)ᵀ] all of it: one pullback a probe. By probe and value.
+ * E[(JᵀR r)(JᵀR r)ᵀ] all of it: one pullback a probe. By probe and value. `counted` as for {@link klCurvatureVector}.
  */
 export function outputSketch(
   g: GraphBuilder,
   logits: Value,
   wrt: readonly Value[],
   signs: readonly Value[],
+  counted?: Value,
 ): readonly (readonly Value[])[] {
   const p = softmax(g, logits);
   const root = sqrt(g, p);
@@ -89,7 +107,7 @@ export function outputSketch(
     }
     // R r = √p ∘ r − p (√pᵀ r)
     const signed = mul(g, root, r);
-    const cotangent = sub(g, signed, mul(g, p, reduceSum(g, signed, [-1])));
+    const cotangent = among(g, sub(g, signed, mul(g, p, reduceSum(g, signed, [-1]))), counted);
     return filled(g, pullback(g, [logits], [cotangent], wrt), wrt);
   });
 }
@@ -111,6 +129,11 @@ export function exactSketch(g: GraphBuilder, logits: Value, wrt: readonly Value[
     const cotangent = mul(g, slice(g, root, -1, c, c + 1), sub(g, unit, p));
     return filled(g, pullback(g, [logits], [cotangent], wrt), wrt);
   });
+}
+
+/** Nothing of the distributions that do not count. */
+function among(g: GraphBuilder, cotangent: Value, counted: Value | undefined): Value {
+  return counted ? mul(g, cotangent, counted) : cotangent;
 }
 
 function directions(wrt: readonly Value[], probe: readonly Derivative[]): Map<Value, Value> {

@@ -1,7 +1,7 @@
-import { readBatch } from '../data/batch.js';
 import type { Dataset } from '../data/dataset.js';
-import { HeartwoodError, invalid } from '../errors/error.js';
+import { HeartwoodError } from '../errors/error.js';
 import type { TensorValue } from '../runtime/tensor.js';
+import type { SampleBatch } from './network.js';
 
 /** Samples of a dataset, in an order. */
 export interface Samples {
@@ -9,93 +9,46 @@ export interface Samples {
   readonly indices: readonly number[];
 }
 
-/** Samples for one run. Graphs have a fixed batch: a last batch that is shorter is filled up with its last sample. */
-export interface SampleBatch {
-  /** Position of the first in `Samples.indices`. */
-  readonly start: number;
-  /** Indices of those that count. */
-  readonly indices: readonly number[];
-  /** [batch, C, H, W], filled up. */
-  readonly pixels: TensorValue;
-  /** One-hot rows [batch, classes], filled up; undefined unless labels were asked for. */
-  readonly targets: TensorValue | undefined;
-}
+/** What is read of some samples: feeds that are filled up to the batch, and rows of the loss. */
+export type ReadPart = (indices: readonly number[]) => Promise<Pick<SampleBatch, 'feeds' | 'rows'>>;
 
-export interface BatchOptions {
-  readonly batch: number;
-  readonly image: { readonly height: number; readonly width: number; readonly channels: number };
-  readonly classes: number;
-  readonly labels: boolean;
-  readonly signal?: AbortSignal | undefined;
-}
-
-/**
- * Reads samples batch by batch, the next one while the caller works. Throws INVALID_ARGUMENT for samples that do not fit the model,
- * or that lack a label which is asked for; CANCELLED when the signal fires.
- */
-export async function* readBatches({ dataset, indices }: Samples, options: BatchOptions): AsyncGenerator<SampleBatch> {
-  if (options.labels && !dataset.labelled) {
-    throw invalid(`${dataset.name} has no labels, expected some for the loss cross-entropy`);
-  }
-  const starts = Array.from({ length: Math.ceil(indices.length / options.batch) }, (_, i) => i * options.batch);
-  const read = (start: number) => readOne(dataset, indices.slice(start, start + options.batch), start, options);
-  let next = starts.length > 0 ? read(0) : undefined;
+/** Reads samples part by part, the next one while the caller works. Throws what `read` throws; CANCELLED when the signal fires. */
+export async function* readAhead(
+  { indices }: Samples,
+  batch: number,
+  read: ReadPart,
+  signal?: AbortSignal,
+): AsyncGenerator<SampleBatch> {
+  const starts = Array.from({ length: Math.ceil(indices.length / batch) }, (_, i) => i * batch);
+  const readOne = async (start: number): Promise<SampleBatch> => {
+    const part = indices.slice(start, start + batch);
+    return { start, indices: part, ...(await read(part)) };
+  };
+  let next = starts.length > 0 ? readOne(0) : undefined;
   for (const start of starts) {
-    if (options.signal?.aborted) {
+    if (signal?.aborted) {
       await next?.catch(() => undefined);
-      throw new HeartwoodError('CANCELLED', 'scoring was cancelled', { cause: options.signal.reason });
+      throw new HeartwoodError('CANCELLED', 'scoring was cancelled', { cause: signal.reason });
     }
     const present = await next!;
-    next = start + options.batch < indices.length ? read(start + options.batch) : undefined;
+    next = start + batch < indices.length ? readOne(start + batch) : undefined;
     // An error of the batch that is read ahead is told when its turn comes.
     next?.catch(() => undefined);
     yield present;
   }
 }
 
-async function readOne(
-  dataset: Dataset,
-  indices: readonly number[],
-  start: number,
-  { batch, image, classes, labels }: BatchOptions,
-): Promise<SampleBatch> {
-  const { pixels, labels: given } = await readBatch(dataset, indices);
-  const stride = image.channels * image.height * image.width;
-  if (pixels.length !== indices.length * stride) {
-    throw invalid(
-      `${dataset.name}: a sample has ${pixels.length / indices.length} values, the model takes ` +
-        `${image.channels}×${image.height}×${image.width}`,
-    );
-  }
-  const source = (at: number) => Math.min(at, indices.length - 1);
-  const filled = new Float32Array(batch * stride);
-  for (let at = 0; at < batch; at++) {
-    filled.set(pixels.subarray(source(at) * stride, (source(at) + 1) * stride), at * stride);
-  }
-  const dims = [batch, image.channels, image.height, image.width];
-  return {
-    start,
-    indices,
-    pixels: { type: 'float32', dims, data: filled },
-    targets: labels ? oneHot(dataset, indices, given, batch, classes) : undefined,
-  };
+/** The rows of some samples, one after another, filled up to a batch with the last of them: [batch, stride]. */
+export function filledUp<T extends Float32Array | BigInt64Array>(rows: T, samples: number, batch: number): T {
+  const stride = rows.length / samples;
+  const Rows = rows.constructor as new (length: number) => T;
+  const filled = new Rows(batch * stride);
+  (filled as Float32Array).set(rows as Float32Array);
+  for (let at = samples; at < batch; at++) filled.copyWithin(at * stride, (samples - 1) * stride, samples * stride);
+  return filled;
 }
 
-function oneHot(
-  dataset: Dataset,
-  indices: readonly number[],
-  labels: Int32Array | undefined,
-  batch: number,
-  classes: number,
-): TensorValue {
-  const data = new Float32Array(batch * classes);
-  for (let at = 0; at < batch; at++) {
-    const sample = Math.min(at, indices.length - 1);
-    const label = labels?.[sample] ?? -1;
-    if (label < 0 || label >= classes) {
-      throw invalid(`${dataset.name}: sample ${indices[sample]} has the label ${label}, expected 0 to ${classes - 1}`);
-    }
-    data[at * classes + label] = 1;
-  }
-  return { type: 'float32', dims: [batch, classes], data };
+/** int64 values of some samples, as many of each, filled up to a batch. */
+export function integerBatch(values: readonly number[], samples: number, dims: readonly number[]): TensorValue {
+  return { type: 'int64', dims, data: filledUp(BigInt64Array.from(values, BigInt), samples, dims[0]!) };
 }

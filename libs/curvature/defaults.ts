@@ -1,7 +1,7 @@
-import type { ClassifierSpec } from '../models/architectures/transformer.js';
 import { type GateKind, unitsOf } from '../models/gates.js';
 import type { EstimatorKind } from './estimators.js';
 import type { Loss } from './losses.js';
+import { outputsOf, type Network } from './network.js';
 
 /** Up to how many directions `exact` is the default, and what is taken beyond that. */
 interface Choice {
@@ -28,9 +28,9 @@ interface Choice {
  * never do. Under cross-entropy exact takes a product a gate. Gates whose sizes are uneven (masks: the class token's is far above all
  * others) disturb each other under random signs, and even a few hundred products are then the quicker way.
  */
-const byClasses: Choice = { exactUpTo: 100, otherwise: 'output-sketch', probes: 32 };
+const byLogits: Choice = { exactUpTo: 100, otherwise: 'output-sketch', probes: 32 };
 const choices: Readonly<Record<Loss, Readonly<Record<GateKind, Choice>>>> = {
-  kl: { heads: byClasses, tokens: byClasses, masks: byClasses, neurons: byClasses },
+  kl: { heads: byLogits, tokens: byLogits, masks: byLogits, neurons: byLogits },
   'cross-entropy': {
     heads: { exactUpTo: 192, otherwise: 'gate-signs', probes: 32 },
     tokens: { exactUpTo: 128, otherwise: 'gate-signs', probes: 64 },
@@ -43,11 +43,11 @@ const choices: Readonly<Record<Loss, Readonly<Record<GateKind, Choice>>>> = {
 export function defaultEstimator(
   kind: GateKind,
   loss: Loss,
-  spec: ClassifierSpec,
+  network: Pick<Network, 'blocks' | 'tokens' | 'logits'>,
 ): { readonly kind: EstimatorKind; readonly probes: number } {
   const { exactUpTo, otherwise, probes } = choices[loss][kind];
-  const gates = unitsOf(spec, kind).reduce((a, b) => a + b, 0);
-  const directions = loss === 'kl' ? spec.classes : gates;
+  const gates = unitsOf(network, kind).reduce((a, b) => a + b, 0);
+  const directions = loss === 'kl' ? outputsOf(network) : gates;
   return { kind: directions <= exactUpTo ? 'exact' : otherwise, probes };
 }
 
@@ -55,6 +55,16 @@ export function defaultEstimator(
 const rowsAtOnce = 1024;
 
 /** Samples of a run. */
-export function defaultBatch({ tokens }: ClassifierSpec): number {
+export function defaultBatch({ tokens }: Pick<Network, 'tokens'>): number {
   return Math.max(1, Math.min(32, Math.round(rowsAtOnce / tokens)));
+}
+
+/** Beyond this many directions the forward part that they share is a small share of a run. */
+const mostUnrolled = 8;
+/** What the directions of a run may take, a byte a logit. */
+const directionBytes = 256 * 2 ** 20;
+
+/** Directions of a run. */
+export function directionsAtOnce(network: Pick<Network, 'logits'>, batch: number): number {
+  return Math.max(1, Math.min(mostUnrolled, Math.floor(directionBytes / (batch * outputsOf(network)))));
 }

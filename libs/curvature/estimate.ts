@@ -1,15 +1,15 @@
 import { internal } from '../errors/error.js';
-import type { Checkpoint } from '../models/checkpoint.js';
-import { specOf } from '../models/classifier.js';
 import { GATE_KINDS, type GateKind, unitsOf } from '../models/gates.js';
 import { loadGraph } from '../runtime/load-graph.js';
 import type { Runtime, Session } from '../runtime/runtime.js';
 import type { TensorValue } from '../runtime/tensor.js';
-import { readBatches, type SampleBatch, type Samples } from './batches.js';
+import type { Samples } from './batches.js';
+import { directionsAtOnce } from './defaults.js';
 import type { Probing } from './estimators.js';
 import { Interactions } from './interactions.js';
 import { losses, type Loss } from './losses.js';
 import { Moments, type GateEstimate } from './moments.js';
+import { outputsOf, type Network, type SampleBatch } from './network.js';
 import { buildProbeGraph, names, probeSession } from './probe-graph.js';
 import { drawSigns } from './signs.js';
 
@@ -24,10 +24,9 @@ export interface CurvatureContext {
 }
 
 export interface EstimateOptions {
-  /** Float32 weights. */
-  readonly checkpoint: Checkpoint;
+  readonly network: Network;
   readonly samples: Samples;
-  /** More than one only for directions over classes. */
+  /** More than one only for directions over logits. */
   readonly kinds: readonly GateKind[];
   readonly loss: Loss;
   readonly probing: Probing;
@@ -36,7 +35,7 @@ export interface EstimateOptions {
   readonly interactions: readonly GateKind[];
   /** Samples of a run. */
   readonly batch: number;
-  /** Directions of a run share its forward part; the more, the more memory. */
+  /** Directions of a run share its forward part; the more, the more memory. Default: by the logits' size. */
   readonly unrolled?: number;
 }
 
@@ -45,49 +44,41 @@ export interface KindEstimate extends GateEstimate {
   readonly interactions: Float64Array | undefined;
 }
 
+export interface Estimates {
+  readonly kinds: ReadonlyMap<GateKind, KindEstimate>;
+  /** Rows of logits that had a part in the loss, over all samples. */
+  readonly rows: number;
+}
+
 /** Gates that every sample has for itself; the others are shared by all, and their derivatives are summed. */
 export function isPerSample(kind: GateKind): boolean {
   return kind === 'tokens' || kind === 'masks';
 }
 
-/** Beyond this many directions the shared forward part is a small share of a run. */
-const mostUnrolled = 8;
-
 /**
  * Gradient and curvature of the gates of some kinds by one estimator, batch by batch. What a sample gets depends on its own index,
  * the seed and the probe alone, up to the rounding of the runtime's kernels, which depends on the place in a batch. Throws INVALID_ARGUMENT, CANCELLED.
  */
-export async function estimate(
-  options: EstimateOptions,
-  context: CurvatureContext,
-): Promise<ReadonlyMap<GateKind, KindEstimate>> {
-  const { checkpoint, samples, kinds, loss, probing, batch } = options;
-  const spec = specOf(checkpoint);
-  const gates = new Map(kinds.map((kind) => [kind, unitsOf(spec, kind).reduce((a, b) => a + b, 0)]));
-  const runs = Math.ceil(probing.count / (options.unrolled ?? mostUnrolled));
+export async function estimate(options: EstimateOptions, context: CurvatureContext): Promise<Estimates> {
+  const { network, samples, kinds, loss, probing, batch } = options;
+  const gates = new Map(kinds.map((kind) => [kind, unitsOf(network, kind).reduce((a, b) => a + b, 0)]));
+  const runs = Math.ceil(probing.count / (options.unrolled ?? directionsAtOnce(network, batch)));
   const unrolled = Math.ceil(probing.count / runs);
-  const graph = buildProbeGraph(checkpoint, { kinds, loss, space: probing.space, unrolled, batch });
+  const graph = buildProbeGraph(network, { kinds, loss, space: probing.space, unrolled, batch });
   const session = await loadGraph(context.runtime, graph, context.workDirectory, probeSession);
   const collectors: Collector[] = [];
   try {
     for (const [kind, n] of gates) collectors.push(await openCollector(options, kind, n, context.runtime));
-    const width = probing.space === 'classes' ? spec.classes : gates.get(kinds[0]!)!;
-    const ones = Object.fromEntries([...gates].map(([kind, n]) => [kind, filled(batch, n, 1)]));
+    const ones = Object.fromEntries([...gates].map(([kind, n]) => [kind, filled([batch, n], 1)]));
     const total = samples.indices.length * probing.count;
-    let done = 0;
-    const batches = readBatches(samples, {
-      batch,
-      image: spec.image,
-      classes: spec.classes,
-      labels: losses[loss].needsLabels,
-      signal: context.signal,
-    });
-    for await (const part of batches) {
+    let [done, rows] = [0, 0];
+    const reading = { batch, labels: losses[loss].needsLabels, signal: context.signal };
+    for await (const part of network.batches(samples, reading)) {
       for (let run = 0; run < runs; run++) {
         const first = run * unrolled;
         const used = Math.min(unrolled, probing.count - first);
         const directions = Array.from({ length: unrolled }, (_, k) =>
-          k < used ? directionsOf(options, part, first + k, width) : filled(batch, width, 0),
+          directionsOf(options, part, k < used ? first + k : undefined, gates),
         );
         const outputs = await runOnce(session, part, ones, directions, context.signal);
         await collect(collectors, part, outputs, directions.slice(0, used), run === 0);
@@ -95,12 +86,13 @@ export async function estimate(
         context.progress?.({ stage: 'score', done, total, unit: 'directions' });
       }
       for (const { moments } of collectors) moments.endBatch(part.start, part.indices.length);
+      rows += part.rows;
     }
     const results = new Map<GateKind, KindEstimate>();
     for (const { kind, moments, interactions } of collectors) {
       results.set(kind, { ...moments.result(), interactions: await interactions?.result() });
     }
-    return results;
+    return { kinds: results, rows };
   } finally {
     await session.dispose();
     for (const { interactions } of collectors) await interactions?.dispose();
@@ -135,8 +127,7 @@ function runOnce(
   directions: readonly TensorValue[],
   signal: AbortSignal | undefined,
 ): Promise<Record<string, TensorValue>> {
-  const feeds: Record<string, TensorValue> = { [names.pixels]: part.pixels, ...ones };
-  if (part.targets) feeds[names.targets] = part.targets;
+  const feeds: Record<string, TensorValue> = { ...part.feeds, ...ones };
   directions.forEach((direction, k) => (feeds[names.direction(k)] = direction));
   return session.run(feeds, signal ? { signal } : {});
 }
@@ -156,24 +147,27 @@ async function collect(
       const product = outputs[names.product(kind, k)];
       if (!product) throw internal(`the graph gave no product ${k} of ${kind}`);
       const right = floats(product);
-      const left = space === 'classes' ? right : floats(direction);
+      const left = space === 'logits' ? right : floats(direction);
       moments.addProbe(left, right);
       await interactions?.addProbe(left, right, count);
     }
   }
 }
 
-/** The direction of one probe for every sample of a batch, [batch, width]. */
+/** The direction of one probe for every sample of a batch, [batch, gates] or of the logits' shape; zero where there is no probe. */
 function directionsOf(
-  { probing, seed, kinds, batch }: EstimateOptions,
+  { network, probing, seed, kinds, batch }: EstimateOptions,
   part: SampleBatch,
-  probe: number,
-  width: number,
+  probe: number | undefined,
+  gates: ReadonlyMap<GateKind, number>,
 ): TensorValue {
-  const direction = filled(batch, width, 0);
-  const data = floats(direction);
-  // Signs over classes do not depend on which kinds were asked for, those over gates are of one kind.
-  const stream = probing.space === 'classes' ? 0 : 1 + GATE_KINDS.indexOf(kinds[0]!);
+  const overLogits = probing.space === 'logits';
+  const width = overLogits ? outputsOf(network) : gates.get(kinds[0]!)!;
+  // Signs over logits do not depend on which kinds were asked for, those over gates are of one kind.
+  const stream = overLogits ? 0 : 1 + GATE_KINDS.indexOf(kinds[0]!);
+  const direction = overLogits ? logitDirections(network, batch) : filled([batch, width], 0);
+  const data = direction.data as Float32Array | Int8Array;
+  if (probe === undefined) return direction;
   for (let slot = 0; slot < batch; slot++) {
     const row = data.subarray(slot * width, (slot + 1) * width);
     const index = part.indices[slot];
@@ -183,8 +177,14 @@ function directionsOf(
   return direction;
 }
 
-function filled(batch: number, width: number, value: number): TensorValue {
-  return { type: 'float32', dims: [batch, width], data: new Float32Array(batch * width).fill(value) };
+/** Zeros in the shape of a batch's logits, as a direction over them. */
+export function logitDirections(network: Network, batch: number): TensorValue {
+  return { type: 'int8', dims: [batch, ...network.logits], data: new Int8Array(batch * outputsOf(network)) };
+}
+
+/** A tensor of one number. */
+export function filled(dims: readonly number[], value: number): TensorValue {
+  return { type: 'float32', dims, data: new Float32Array(dims.reduce((a, b) => a * b, 1)).fill(value) };
 }
 
 function floats({ data }: TensorValue): Float32Array {

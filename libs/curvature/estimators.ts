@@ -6,11 +6,11 @@ export type EstimatorKind = (typeof ESTIMATORS)[number];
 
 /**
  * What an estimator makes of its runs. Every direction d gives a pair of vectors over the gates of one sample, (d, H d) for a
- * direction over gates and (u, u) with u = Jᵀ R d for one over classes, and H is the sum (or the expectation) of left · rightᵀ over
+ * direction over gates and (u, u) with u = Jᵀ R d for one over its logits, and H is the sum (or the expectation) of left · rightᵀ over
  * directions; the curvature of a gate is the diagonal of that.
  */
 export interface Probing {
-  readonly space: 'gates' | 'classes';
+  readonly space: 'gates' | 'logits';
   /** Unit vectors, one after another, or random signs drawn anew for every sample and probe. */
   readonly directions: 'units' | 'signs';
   readonly count: number;
@@ -21,7 +21,8 @@ export interface Problem {
   readonly loss: Loss;
   /** Of one kind, in all blocks. */
   readonly gates: number;
-  readonly classes: number;
+  /** Logits of a sample: the classes, of as many rows as it has. */
+  readonly logits: number;
   readonly probes: number;
 }
 
@@ -34,22 +35,22 @@ export interface Estimator {
   probing(problem: Problem): Probing;
 }
 
-/** A product over gates (a pushforward and a pullback) takes about this many pullbacks of a direction over classes. */
+/** A product over gates (a pushforward and a pullback) takes about this many pullbacks of a direction over logits. */
 const pullbacksPerProduct = 2;
 
 export const estimators: Readonly<Record<EstimatorKind, Estimator>> = {
   /**
-   * No error of sampling. KL: H = Σ_c u_c u_cᵀ with u_c = Jᵀ R e_c, so as many pullbacks as classes (or, where that is less, one
+   * No error of sampling. KL: H = Σ_c u_c u_cᵀ with u_c = Jᵀ R e_c, so as many pullbacks as logits (or, where that is less, one
    * product H e_i a gate). Cross-entropy: the curvature of the logits themselves has no such root, so one product a gate: H e_i, which
    * for all samples of a batch is one run, since samples do not interact.
    */
   exact: {
     kind: 'exact',
     random: false,
-    probing({ loss, gates, classes }) {
-      const byClasses = losses[loss].sketch !== undefined && classes <= gates * pullbacksPerProduct;
-      return byClasses
-        ? { space: 'classes', directions: 'units', count: classes }
+    probing({ loss, gates, logits }) {
+      const byLogits = losses[loss].sketch !== undefined && logits <= gates * pullbacksPerProduct;
+      return byLogits
+        ? { space: 'logits', directions: 'units', count: logits }
         : { space: 'gates', directions: 'units', count: gates };
     },
   },
@@ -59,13 +60,13 @@ export const estimators: Readonly<Record<EstimatorKind, Estimator>> = {
     random: true,
     probing: ({ probes }) => ({ space: 'gates', directions: 'signs', count: checked(probes) }),
   },
-  /** diag JᵀFJ = E[(Jᵀ R r)²] for random signs r over the classes: one pullback a probe, for all gates at once. KL. */
+  /** diag JᵀFJ = E[(Jᵀ R r)²] for random signs r over the logits: one pullback a probe, for all gates at once. KL. */
   'output-sketch': {
     kind: 'output-sketch',
     random: true,
     probing({ loss, probes }) {
       if (!losses[loss].sketch) throw invalid(`estimator output-sketch knows the loss kl alone, not ${loss}`);
-      return { space: 'classes', directions: 'signs', count: checked(probes) };
+      return { space: 'logits', directions: 'signs', count: checked(probes) };
     },
   },
 };

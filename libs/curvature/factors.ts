@@ -1,16 +1,20 @@
 import { internal } from '../errors/error.js';
-import type { Checkpoint } from '../models/checkpoint.js';
-import { specOf } from '../models/classifier.js';
+import { asFloat32, type Checkpoint } from '../models/checkpoint.js';
 import { type GateKind, unitsOf } from '../models/gates.js';
 import { loadGraph } from '../runtime/load-graph.js';
 import type { TensorValue } from '../runtime/tensor.js';
-import { readBatches, type Samples } from './batches.js';
-import { defaultBatch } from './defaults.js';
-import type { CurvatureContext } from './estimate.js';
+import type { Samples } from './batches.js';
+import { defaultBatch, directionsAtOnce } from './defaults.js';
+import { filled, logitDirections, type CurvatureContext } from './estimate.js';
+import { outputsOf, type Network } from './network.js';
+import { networkOf } from './networks.js';
 import { buildProbeGraph, names, probeSession } from './probe-graph.js';
 import { drawSigns } from './signs.js';
 
-/** A root of the mean KL Hessian over gates that all samples share: H ≈ UᵀU / K, interactions between kinds included. */
+/**
+ * A root of the KL Hessian over gates that all samples share: H ≈ UᵀU / K, interactions between kinds included. H is that of the mean
+ * KL of a row of logits: by sample for a classifier, by position for a language model.
+ */
 export interface CurvatureFactors {
   /** Gates of each kind, in the order of the columns. */
   readonly columns: readonly { readonly kind: GateKind; readonly gates: number }[];
@@ -24,19 +28,23 @@ export interface FactorOptions {
   readonly seed: number;
   /** Bytes that U may take. Default 256 MiB. */
   readonly bytes?: number;
+  /** Random directions a sample, where not every logit has one of its own. Default: as many as make some 512 rows, 32 at most. */
+  readonly probes?: number;
 }
 
-/** Directions of a run share its forward part. */
-const unrolled = 8;
-const mostClasses = 100;
+/** Logits of a sample up to which every one has its own direction. */
+const mostLogits = 100;
 /** More rows make what is chosen from them slower, and hardly better. */
 const mostRows = 2048;
+/** With random directions fewer rows than these are mostly noise: samples that are fewer have several directions each. */
+const enoughRows = 512;
+const mostProbes = 32;
 /** For fewer samples than these, one random direction each of many samples says more. */
 const fewSamples = 64;
 
 /**
- * The rows u = √C Jᵀ R d of as many samples as fit: for each of the C classes d = e_c (then UᵀU / K is the mean of JᵀFJ over those
- * samples, exactly), or where classes are many for one random sign vector a sample (C = 1; then it is so in expectation). Throws CANCELLED.
+ * The rows u = √C Jᵀ R d of as many samples as fit: for each of the C logits d = e_c (then UᵀU / K is the mean of JᵀFJ over those
+ * samples, exactly), or where logits are many for some random sign vectors (then it is so in expectation). Throws CANCELLED.
  */
 export async function curvatureFactors(
   checkpoint: Checkpoint,
@@ -44,61 +52,78 @@ export async function curvatureFactors(
   options: FactorOptions,
   context: CurvatureContext,
 ): Promise<CurvatureFactors> {
-  const spec = specOf(checkpoint);
-  const { kinds, seed, bytes = 256 * 2 ** 20 } = options;
-  const columns = kinds.map((kind) => ({ kind, gates: unitsOf(spec, kind).reduce((a, b) => a + b, 0) }));
+  const network = networkOf(await asFloat32(checkpoint, context.workDirectory), samples.dataset);
+  const { kinds, seed } = options;
+  const columns = kinds.map((kind) => ({ kind, gates: unitsOf(network, kind).reduce((a, b) => a + b, 0) }));
   const width = columns.reduce((sum, { gates }) => sum + gates, 0);
-  const rows = Math.max(1, Math.min(mostRows, Math.floor(bytes / (4 * width))));
-  const exact = spec.classes <= mostClasses && spec.classes * fewSamples <= rows;
-  const indices = samples.indices.slice(0, exact ? Math.floor(rows / spec.classes) : rows);
-  const directions = exact ? spec.classes : 1;
-  const batch = Math.min(defaultBatch(spec), indices.length);
-  const parallel = Math.min(unrolled, directions);
-  const graph = buildProbeGraph(checkpoint, { kinds, loss: 'kl', space: 'classes', unrolled: parallel, batch });
+  const { exact, directions, used } = effortFor(network, samples.indices.length, width, options);
+  const indices = samples.indices.slice(0, used);
+  const batch = Math.min(defaultBatch(network), indices.length);
+  const parallel = Math.min(directionsAtOnce(network, batch), directions);
+  const graph = buildProbeGraph(network, { kinds, loss: 'kl', space: 'logits', unrolled: parallel, batch });
   const session = await loadGraph(context.runtime, graph, context.workDirectory, probeSession);
   const U = new Float32Array(directions * indices.length * width);
+  let rows = 0;
   try {
     const gates: Record<string, TensorValue> = {};
-    for (const { kind, gates: count } of columns) gates[kind] = tensor(batch, count, 1);
-    const reader = { batch, image: spec.image, classes: spec.classes, labels: false, signal: context.signal };
-    for await (const part of readBatches({ ...samples, indices }, reader)) {
+    for (const { kind, gates: count } of columns) gates[kind] = filled([batch, count], 1);
+    const reading = { batch, labels: false, signal: context.signal };
+    for await (const part of network.batches({ ...samples, indices }, reading)) {
       for (let first = 0; first < directions; first += parallel) {
-        const feeds: Record<string, TensorValue> = { [names.pixels]: part.pixels, ...gates };
+        const feeds: Record<string, TensorValue> = { ...part.feeds, ...gates };
         for (let k = 0; k < parallel; k++) {
-          const given = tensor(batch, spec.classes, 0);
-          const data = given.data as Float32Array;
+          const given = logitDirections(network, batch);
+          const data = given.data as Int8Array;
+          const outputs = outputsOf(network);
           part.indices.forEach((index, slot) => {
-            const row = data.subarray(slot * spec.classes, (slot + 1) * spec.classes);
-            if (!exact) drawSigns(row, seed, 0, index, 0);
-            else if (first + k < directions) row[first + k] = 1;
+            if (first + k >= directions) return;
+            const row = data.subarray(slot * outputs, (slot + 1) * outputs);
+            if (exact) row[first + k] = 1;
+            else drawSigns(row, seed, 0, index, first + k);
           });
           feeds[names.direction(k)] = given;
         }
-        const outputs = await session.run(feeds);
+        const products = await session.run(feeds, context.signal ? { signal: context.signal } : {});
         for (let k = 0; k < parallel && first + k < directions; k++) {
           let column = 0;
           for (const { kind, gates: count } of columns) {
-            const product = outputs[names.product(kind, k)]?.data;
+            const product = products[names.product(kind, k)]?.data;
             if (!(product instanceof Float32Array)) throw internal(`the graph gave no product ${k} of ${kind}`);
             part.indices.forEach((_, slot) => {
               const row = (part.start + slot) * directions + first + k;
-              const from = product.subarray(slot * count, (slot + 1) * count);
-              // The sum over a sample's directions, as a mean over rows.
-              for (let i = 0; i < count; i++) U[row * width + column + i] = from[i]! * Math.sqrt(directions);
+              U.set(product.subarray(slot * count, (slot + 1) * count), row * width + column);
             });
             column += count;
           }
         }
       }
+      rows += part.rows;
       const done = part.start + part.indices.length;
       context.progress?.({ stage: 'score', done, total: indices.length, unit: 'samples' });
     }
   } finally {
     await session.dispose();
   }
-  return { columns, U, K: directions * indices.length };
+  const K = directions * indices.length;
+  // Σ uuᵀ over unit vectors is H of a sample, the mean over random ones is; either way the sum over samples becomes a mean over rows.
+  const scale = Math.sqrt(exact ? K / rows : indices.length / rows);
+  for (let i = 0; i < U.length; i++) U[i]! *= scale;
+  return { columns, U, K };
 }
 
-function tensor(batch: number, width: number, value: number): TensorValue {
-  return { type: 'float32', dims: [batch, width], data: new Float32Array(batch * width).fill(value) };
+/** How many samples are used, and how many directions each. */
+function effortFor(
+  network: Network,
+  samples: number,
+  width: number,
+  { bytes = 256 * 2 ** 20, probes }: FactorOptions,
+): { exact: boolean; directions: number; used: number } {
+  const logits = outputsOf(network);
+  const rows = Math.max(1, Math.min(mostRows, Math.floor(bytes / (4 * width))));
+  if (logits <= mostLogits && logits * fewSamples <= rows) {
+    return { exact: true, directions: logits, used: Math.min(samples, Math.floor(rows / logits)) };
+  }
+  const used = Math.min(samples, rows);
+  const wanted = probes ?? Math.min(mostProbes, Math.ceil(enoughRows / used));
+  return { exact: false, directions: Math.max(1, Math.min(wanted, Math.floor(rows / used))), used };
 }

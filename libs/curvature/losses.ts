@@ -1,20 +1,25 @@
-import { gradient, hessianVector, klCurvatureVector, outputSketch } from '../autodiff/hvp.js';
+import { klCurvatureVector, outputSketch, pullbackHessianVector } from '../autodiff/hvp.js';
 import { internal } from '../errors/error.js';
 import type { GraphBuilder } from '../onnx/builder.js';
 import type { Value } from '../onnx/ir.js';
-import { logSoftmax, mul, neg, reduceSum } from '../onnx/ops/index.js';
+import { cast, equal, greaterOrEqual, mul, softmax, sub, unsqueeze } from '../onnx/ops/index.js';
+import { fixed } from '../onnx/shapes.js';
 
-/** What a loss is measured against: KL(unpruned ‖ pruned), or the cross-entropy of the true label. */
+/** What a loss is measured against: KL(unpruned ‖ pruned), or the cross-entropy of the true label (for text, of the next token). */
 export const LOSSES = ['kl', 'cross-entropy'] as const;
 export type Loss = (typeof LOSSES)[number];
 
-/** The end of a network: logits [B, classes] and, for a loss that has them, the labels as one-hot rows [B, classes]. */
+/** The end of a network. */
 export interface Answer {
+  /** [..., classes]: a row for each distribution that the network answers with. */
   readonly logits: Value;
+  /** For a loss that has them, the true class of each row, int64 [...]; −1 where there is none, and the row has no part in the loss. */
   readonly targets: Value | undefined;
+  /** [..., 1]: 1 for the rows of the loss, 0 for those that fill up a sample; undefined where all are of it. */
+  readonly counted: Value | undefined;
 }
 
-/** The derivatives of a loss by some values, as parts of a graph. Sums over samples are of independent terms. */
+/** The derivatives of a loss by some values, as parts of a graph. The loss of a sample is the sum over its rows; samples do not interact. */
 export interface LossDerivatives {
   readonly needsLabels: boolean;
   /** ∂L/∂wrt; undefined where it is zero by itself. */
@@ -27,7 +32,7 @@ export interface LossDerivatives {
     directions: readonly (readonly (Value | undefined)[])[],
   ): readonly (readonly Value[])[];
   /**
-   * Jᵀ R r for directions r [B, classes], where J R Rᵀ Jᵀ is the whole of H: by direction and value. Only for a loss whose Hessian
+   * Jᵀ R r for directions r [..., classes], where J R Rᵀ Jᵀ is the whole of H: by direction and value. Only for a loss whose Hessian
    * is of that form.
    */
   readonly sketch:
@@ -40,10 +45,27 @@ export interface LossDerivatives {
     | undefined;
 }
 
-/** L = −Σ y log softmax(z), per sample [B, 1]. */
-function crossEntropy(g: GraphBuilder, { logits, targets }: Answer): Value {
+/**
+ * ∂L/∂z of L = −Σ log softmax(z)[target] in closed form: p − y. Its own derivative along ż is F ż = p ∘ ż − p (pᵀ ż), so that no
+ * derivative of a logarithm is built, and nothing larger than the logits.
+ */
+function crossEntropySlope(g: GraphBuilder, { logits, targets }: Answer): Value {
   if (!targets) throw internal('cross-entropy has labels');
-  return neg(g, reduceSum(g, mul(g, targets, logSoftmax(g, logits)), [-1]));
+  const classes = fixed(logits.shape.at(-1), 'the number of classes');
+  const every = g.integers(Array.from({ length: classes }, (_, c) => c));
+  const label = unsqueeze(g, targets, [-1]);
+  const y = cast(g, equal(g, label, every), g.float);
+  const labelled = cast(g, greaterOrEqual(g, label, g.integers(0)), g.float);
+  return mul(g, sub(g, softmax(g, logits), y), labelled);
+}
+
+function crossEntropy(
+  g: GraphBuilder,
+  answer: Answer,
+  wrt: readonly Value[],
+  directions: readonly (readonly (Value | undefined)[])[],
+) {
+  return pullbackHessianVector(g, [answer.logits], [crossEntropySlope(g, answer)], wrt, directions);
 }
 
 export const losses: Readonly<Record<Loss, LossDerivatives>> = {
@@ -51,14 +73,14 @@ export const losses: Readonly<Record<Loss, LossDerivatives>> = {
   kl: {
     needsLabels: false,
     gradient: () => undefined,
-    products: (g, { logits }, wrt, directions) => klCurvatureVector(g, logits, wrt, directions),
-    sketch: (g, { logits }, wrt, directions) => outputSketch(g, logits, wrt, directions),
+    products: (g, { logits, counted }, wrt, directions) => klCurvatureVector(g, logits, wrt, directions, counted),
+    sketch: (g, { logits, counted }, wrt, directions) => outputSketch(g, logits, wrt, directions, counted),
   },
   // ∂²L = JᵀFJ + Σ_k (p_k − y_k) ∂²z_k: the second term has no square root, so there is no sketch.
   'cross-entropy': {
     needsLabels: true,
-    gradient: (g, answer, wrt) => gradient(g, crossEntropy(g, answer), wrt),
-    products: (g, answer, wrt, directions) => hessianVector(g, crossEntropy(g, answer), wrt, directions).products,
+    gradient: (g, answer, wrt) => crossEntropy(g, answer, wrt, []).gradients,
+    products: (g, answer, wrt, directions) => crossEntropy(g, answer, wrt, directions).products,
     sketch: undefined,
   },
 };

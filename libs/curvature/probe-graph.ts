@@ -1,10 +1,10 @@
-import type { Checkpoint } from '../models/checkpoint.js';
-import { buildClassifier } from '../models/classifier.js';
 import type { GateKind } from '../models/gates.js';
 import type { Graph, Value } from '../onnx/ir.js';
+import { cast } from '../onnx/ops/index.js';
 import type { SessionOptions } from '../runtime/runtime.js';
 import type { Probing } from './estimators.js';
 import { losses, type Loss } from './losses.js';
+import { targetsInput, type Network } from './network.js';
 
 /**
  * How graphs of many unrolled derivatives are loaded. Pre-packing would copy every weight once for each direction; the runtime's
@@ -14,15 +14,13 @@ export const probeSession: SessionOptions = { optimization: 'disabled', prepacki
 
 /** Names of a probe graph's inputs and outputs. */
 export const names = {
-  pixels: 'pixel_values',
-  targets: 'targets',
   direction: (probe: number) => `direction_${probe}`,
   gradient: (kind: GateKind) => `${kind}_gradient`,
   product: (kind: GateKind, probe: number) => `${kind}_product_${probe}`,
 };
 
 export interface ProbeGraphOptions {
-  /** More than one only for directions over classes, whose pullback reaches all gates at once. */
+  /** More than one only for directions over logits, whose pullback reaches all gates at once. */
   readonly kinds: readonly GateKind[];
   readonly loss: Loss;
   readonly space: Probing['space'];
@@ -32,26 +30,24 @@ export interface ProbeGraphOptions {
 }
 
 /**
- * The graph that one run of an estimator is. Inputs: `pixel_values`, the gates [batch, Σ units] (all ones), `targets`
- * [batch, classes] for a loss with labels, and `direction_k` [batch, classes or gates]; outputs by kind `…_product_k`
- * [batch, Σ units] and, where it is not zero by itself, `…_gradient`.
+ * The graph that one run of an estimator is. Inputs: those of the network, the gates [batch, Σ units] (all ones), `targets` (the class of
+ * each row) for a loss with labels, and `direction_k`: [batch, gates], or the logits' shape in int8 (0, 1 and −1: for text they are many).
+ * Outputs by kind `…_product_k` [batch, Σ units] and, where it is not zero by itself, `…_gradient`.
  */
-export function buildProbeGraph(checkpoint: Checkpoint, options: ProbeGraphOptions): Graph {
+export function buildProbeGraph(network: Network, options: ProbeGraphOptions): Graph {
   const { kinds, loss, space, unrolled, batch } = options;
-  const { g, gates, logits, spec } = buildClassifier(checkpoint, {
-    lowering: 'canonical',
-    batch,
-    gates: kinds,
-    name: `${loss}-by-${space}`,
-  });
+  const { g, gates, logits, counted } = network.build({ batch, gates: kinds, name: `${loss}-by-${space}` });
   const wrt = kinds.map((kind) => gates.get(kind)!.value);
   const derivatives = losses[loss];
-  const targets = derivatives.needsLabels ? g.input(names.targets, g.float, [batch, spec.classes]) : undefined;
-  const answer = { logits, targets };
-  const width = space === 'classes' ? spec.classes : Number(wrt[0]!.shape[1]);
-  const directions = Array.from({ length: unrolled }, (_, k) => g.input(names.direction(k), g.float, [batch, width]));
+  const targets = derivatives.needsLabels ? g.input(targetsInput, 'int64', logits.shape.slice(0, -1)) : undefined;
+  const answer = { logits, targets, counted };
+  const shape = space === 'logits' ? logits.shape : wrt[0]!.shape;
+  const type = space === 'logits' ? 'int8' : g.float;
+  const directions = Array.from({ length: unrolled }, (_, k) =>
+    cast(g, g.input(names.direction(k), type, shape), g.float),
+  );
   const products =
-    space === 'classes' && derivatives.sketch
+    space === 'logits' && derivatives.sketch
       ? derivatives.sketch(g, answer, wrt, directions)
       : derivatives.products(
           g,
@@ -59,11 +55,9 @@ export function buildProbeGraph(checkpoint: Checkpoint, options: ProbeGraphOptio
           wrt,
           directions.map((direction) => [direction]),
         );
-  const outputs: Value[] = [];
   const gradients = derivatives.gradient(g, answer, wrt);
-  kinds.forEach((kind, i) => {
-    if (gradients) outputs.push(g.named(names.gradient(kind), gradients[i]!));
-    products.forEach((parts, k) => outputs.push(g.named(names.product(kind, k), parts[i]!)));
-  });
+  const outputs = gradients ? kinds.map((kind, i) => g.named(names.gradient(kind), gradients[i]!)) : [];
+  // The runtime works its way to one output after another: by direction, so that what one has pulled back is freed before the next.
+  products.forEach((parts, k) => kinds.forEach((kind, i) => outputs.push(g.named(names.product(kind, k), parts[i]!))));
   return g.build(outputs);
 }

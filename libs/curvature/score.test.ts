@@ -12,6 +12,7 @@ import { estimate } from './estimate.js';
 import type { EstimatorKind } from './estimators.js';
 import { curvatureFactors } from './factors.js';
 import type { Loss } from './losses.js';
+import { networkOf } from './networks.js';
 import { scoreCheckpoint, type ScoreOptions } from './score.js';
 import { scoresSchema } from './scores.js';
 import { assertUnbiased, relative } from './testing/assertions.js';
@@ -54,9 +55,9 @@ describe('estimators', () => {
     });
   }
 
-  test('exact by gates is exact by classes, interactions included', async () => {
+  test('exact by gates is exact by logits, interactions included', async () => {
     const options = {
-      checkpoint,
+      network: networkOf(checkpoint, dataset),
       samples: { dataset, indices },
       kinds: ['heads'],
       loss: 'kl',
@@ -65,11 +66,11 @@ describe('estimators', () => {
       batch: 2,
     } as const;
     const byGates = await estimate({ ...options, probing: { space: 'gates', directions: 'units', count: 4 } }, context);
-    const byClasses = await estimate(
-      { ...options, probing: { space: 'classes', directions: 'units', count: 4 } },
+    const byLogits = await estimate(
+      { ...options, probing: { space: 'logits', directions: 'units', count: 4 } },
       context,
     );
-    const [a, b] = [byGates.get('heads')!, byClasses.get('heads')!];
+    const [a, b] = [byGates.kinds.get('heads')!, byLogits.kinds.get('heads')!];
     assert.ok(relative(a.curvature, b.curvature) < 1e-4);
     assert.ok(relative(a.interactions!, b.interactions!) < 1e-4);
   });

@@ -2,13 +2,13 @@ import { basename } from 'node:path';
 import type { Dataset } from '../data/dataset.js';
 import { invalid } from '../errors/error.js';
 import { asFloat32, type Checkpoint } from '../models/checkpoint.js';
-import { specOf } from '../models/classifier.js';
-import type { ClassifierSpec } from '../models/architectures/transformer.js';
 import { GATE_KINDS, type GateKind, unitsOf } from '../models/gates.js';
 import { defaultBatch, defaultEstimator } from './defaults.js';
 import { estimate, isPerSample, type CurvatureContext, type KindEstimate } from './estimate.js';
 import { estimators, type EstimatorKind, type Probing } from './estimators.js';
 import type { Loss } from './losses.js';
+import { outputsOf, type Network } from './network.js';
+import { networkOf } from './networks.js';
 import type { EstimatorUsed, Scores, UnitScores } from './scores.js';
 
 export interface ScoreOptions {
@@ -49,19 +49,19 @@ export async function scoreCheckpoint(options: ScoreOptions, context: CurvatureC
   const { dataset, indices, loss = 'kl', seed = 0, interactions = false } = options;
   if (indices.length === 0) throw invalid(`${dataset.name}: no samples, expected at least one`);
   const checkpoint = await asFloat32(options.checkpoint, context.workDirectory);
-  const spec = specOf(checkpoint);
+  const network = networkOf(checkpoint, dataset);
   const kinds = GATE_KINDS.filter((kind) => options.units.includes(kind));
   if (kinds.length === 0) throw invalid(`units: none, expected some of ${GATE_KINDS.join(', ')}`);
-  const groups = groupsOf(spec, kinds, { ...options, loss, seed });
-  const batch = Math.min(options.batch ?? defaultBatch(spec), indices.length);
+  const groups = groupsOf(network, kinds, { ...options, loss, seed });
+  const batch = Math.min(options.batch ?? defaultBatch(network), indices.length);
   const units: Scores['units'] = {};
   const first = groups[0]!.used;
   const total = groups.reduce((sum, { probing }) => sum + probing.count * indices.length, 0);
   let done = 0;
   for (const { kinds, probing, used } of groups) {
-    const results = await estimate(
+    const { kinds: results, rows } = await estimate(
       {
-        checkpoint,
+        network,
         samples: { dataset, indices },
         kinds,
         loss,
@@ -74,7 +74,7 @@ export async function scoreCheckpoint(options: ScoreOptions, context: CurvatureC
     );
     done += probing.count * indices.length;
     for (const [kind, result] of results) {
-      const scores = unitScores(kind, shapeOf(spec, kind, indices.length), result);
+      const scores = unitScores(kind, shapeOf(network, kind, indices.length), result);
       units[kind] = sameEstimator(used, first) ? scores : { ...scores, estimator: used };
     }
   }
@@ -91,22 +91,27 @@ export async function scoreCheckpoint(options: ScoreOptions, context: CurvatureC
   };
 }
 
-/** Directions over classes reach the gates of all kinds in one pullback; those over gates are of one kind. */
+/** Directions over logits reach the gates of all kinds in one pullback; those over gates are of one kind. */
 function groupsOf(
-  spec: ClassifierSpec,
+  network: Network,
   kinds: readonly GateKind[],
   options: ScoreOptions & { readonly loss: Loss; readonly seed: number },
 ): Group[] {
   const { loss, seed } = options;
   const groups: Group[] = [];
   for (const kind of kinds) {
-    const gates = unitsOf(spec, kind).reduce((a, b) => a + b, 0);
-    const usual = defaultEstimator(kind, loss, spec);
+    const gates = unitsOf(network, kind).reduce((a, b) => a + b, 0);
+    const usual = defaultEstimator(kind, loss, network);
     const estimator = estimators[options.estimator ?? usual.kind];
-    const probing = estimator.probing({ loss, gates, classes: spec.classes, probes: options.probes ?? usual.probes });
+    const probing = estimator.probing({
+      loss,
+      gates,
+      logits: outputsOf(network),
+      probes: options.probes ?? usual.probes,
+    });
     const used: EstimatorUsed = { kind: estimator.kind, probes: probing.count, seed };
-    const joined = groups.find((group) => probing.space === 'classes' && sameEstimator(group.used, used));
-    if (joined && joined.probing.space === 'classes') joined.kinds.push(kind);
+    const joined = groups.find((group) => probing.space === 'logits' && sameEstimator(group.used, used));
+    if (joined && joined.probing.space === 'logits') joined.kinds.push(kind);
     else groups.push({ kinds: [kind], probing, used });
   }
   return groups;
@@ -117,8 +122,8 @@ function sameEstimator(a: EstimatorUsed, b: EstimatorUsed): boolean {
 }
 
 /** [layers, units], or [samples, layers, tokens]. Throws INVALID_ARGUMENT where blocks differ, since that is no rectangle. */
-function shapeOf(spec: ClassifierSpec, kind: GateKind, samples: number): number[] {
-  const units = unitsOf(spec, kind);
+function shapeOf(network: Network, kind: GateKind, samples: number): number[] {
+  const units = unitsOf(network, kind);
   if (units.some((count) => count !== units[0])) {
     throw invalid(
       `${kind}: blocks have ${units.join(', ')} of them, expected the same number in each (a model not pruned yet)`,

@@ -4,7 +4,8 @@ import { specOf } from '../models/classifier.js';
 import type { ClassifierSpec } from '../models/architectures/transformer.js';
 import { loadGraph } from '../runtime/load-graph.js';
 import type { TensorValue } from '../runtime/tensor.js';
-import { readBatches, type Samples } from './batches.js';
+import type { Samples } from './batches.js';
+import { imageBatches } from './image-network.js';
 import { defaultBatch } from './defaults.js';
 import type { CurvatureContext } from './estimate.js';
 import { probeSession } from './probe-graph.js';
@@ -75,12 +76,11 @@ export async function seamCurvature(
   const session = await loadGraph(context.runtime, graph, context.workDirectory, probeSession);
   try {
     const total = samples.indices.length;
-    const reader = { batch, image: spec.image, classes: spec.classes, labels: false, signal: context.signal };
-    for await (const part of readBatches(samples, reader)) {
+    for await (const part of imageBatches(spec, samples, { batch, labels: false, signal: context.signal })) {
       const used = part.indices.length;
       const weights = Float32Array.from({ length: batch }, (_, slot) => (slot < used ? 1 : 0));
       const feeds: Record<string, TensorValue> = {
-        [seamNames.pixels]: part.pixels,
+        ...part.feeds,
         [seamNames.weights]: { type: 'float32', dims: [batch, 1], data: weights },
       };
       for (let c = 0; c < count; c++) {

@@ -7,14 +7,13 @@ import type { GraphBuilder } from '../onnx/builder.js';
 import type { Graph, Value } from '../onnx/ir.js';
 import { add, gemm, max, mul, reciprocal, reduceSum, reshape, sqrt } from '../onnx/ops/index.js';
 import { losses } from './losses.js';
+import { targetsInput } from './network.js';
 import { tokenSummaries } from './seam-features.js';
 
 /** Names of the inputs and outputs of the graphs of this file. */
 export const seamNames = {
-  pixels: 'pixel_values',
   direction: (probe: number) => `direction_${probe}`,
   weights: 'weights',
-  targets: 'targets',
   gate: (block: number) => `gate_${block}`,
   x: (block: number) => `x_${block}`,
   classToken: (block: number) => `class_token_${block}`,
@@ -86,7 +85,7 @@ export function seamCurvatureGraph(
 }
 
 /**
- * Derivatives of the cross-entropy by a gate on every token at some seams. Inputs `pixel_values`, `targets` [batch, classes], for each
+ * Derivatives of the cross-entropy by a gate on every token at some seams. Inputs `pixel_values`, `targets` (the labels) [batch], for each
  * block `gate` [batch, tokens] (ones), and with `probes` as many `direction_k` [batch, tokens]. Outputs by block: `gradient`, the
  * features, and `product_b_k` = H v over the gates of that block alone.
  */
@@ -109,12 +108,12 @@ export function seamGateGraph(
     atSeams: new Map(blocks.map((block) => [block, atSeam])),
     name: 'seam-gates',
   });
-  const { tokens, special, hidden, classes } = spec;
-  const targets = g.input(seamNames.targets, g.float, [batch, classes]);
+  const { tokens, special, hidden } = spec;
+  const targets = g.input(targetsInput, 'int64', [batch]);
   const directions = Array.from({ length: probes }, (_, k) =>
     g.input(seamNames.direction(k), g.float, [batch, tokens]),
   );
-  const answer = { logits, targets };
+  const answer = { logits, targets, counted: undefined };
   const wrt = blocks.map((block) => gates.get(block)!);
   const gradients = losses['cross-entropy'].gradient(g, answer, wrt);
   if (!gradients) throw internal('cross-entropy has a gradient');

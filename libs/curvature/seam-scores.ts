@@ -2,9 +2,10 @@ import { asFloat32, type Checkpoint } from '../models/checkpoint.js';
 import { specOf } from '../models/classifier.js';
 import { loadGraph } from '../runtime/load-graph.js';
 import type { TensorValue } from '../runtime/tensor.js';
-import { readBatches, type Samples } from './batches.js';
+import type { Samples } from './batches.js';
 import { defaultBatch } from './defaults.js';
 import type { CurvatureContext } from './estimate.js';
+import { imageBatches } from './image-network.js';
 import { Moments } from './moments.js';
 import { addFeatures, checkSeams, featureCollectors, type SeamOptions } from './seam-curvature.js';
 import type { SeamFeatures } from './seam-features.js';
@@ -62,12 +63,11 @@ export async function seamScores(
   const graph = seamGateGraph(plain, { blocks, probes: unrolled, batch });
   const session = await loadGraph(context.runtime, graph, context.workDirectory, probeSession);
   try {
-    const reader = { batch, image: spec.image, classes: spec.classes, labels: true, signal: context.signal };
     const row = (data: Float32Array): TensorValue => ({ type: 'float32', dims: [batch, tokens], data });
     const gates = Object.fromEntries(
       blocks.map((block) => [seamNames.gate(block), row(new Float32Array(batch * tokens).fill(1))]),
     );
-    for await (const part of readBatches(samples, reader)) {
+    for await (const part of imageBatches(spec, samples, { batch, labels: true, signal: context.signal })) {
       const used = part.indices.length;
       for (let run = 0; run < runs; run++) {
         const signs = Array.from({ length: unrolled }, (_, k) => {
@@ -81,8 +81,7 @@ export async function seamScores(
           return data;
         });
         const feeds: Record<string, TensorValue> = {
-          [seamNames.pixels]: part.pixels,
-          [seamNames.targets]: part.targets!,
+          ...part.feeds,
           ...gates,
         };
         signs.forEach((data, k) => (feeds[seamNames.direction(k)] = row(data)));

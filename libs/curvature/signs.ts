@@ -2,9 +2,9 @@ import { xoroshiro128plus } from 'pure-rand/generator/xoroshiro128plus';
 
 /**
  * Rademacher signs, +1 or −1 with equal chance. Every vector has a key of its own (seed, stream, sample, probe), so that what a
- * sample gets depends neither on the batch that it is in nor on what was drawn before.
+ * sample gets depends neither on the batch that it is in nor on what was drawn before. A shorter vector is the beginning of a longer one.
  */
-export function drawSigns(out: Float32Array, ...key: readonly number[]): void {
+export function drawSigns(out: Float32Array | Int8Array, ...key: readonly number[]): void {
   const random = xoroshiro128plus(mixed(key));
   // The state begins almost empty: its first numbers say little, the very first is always −1.
   for (let i = 0; i < warmUp; i++) random.next();
