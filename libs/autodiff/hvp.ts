@@ -69,35 +69,31 @@ export function pullbackHessianVector(
 /**
  * JᵀFJ v, F = diag(p) − ppᵀ and J = ∂ logits / ∂ wrt: the Hessian of Σ KL(p ‖ softmax(logits)) where p is the answer at this very
  * point (the generalised Gauss-Newton of Schraudolph 2002). ż = J v by one pushforward, then one pullback of F ż. By probe and value.
- * `counted` [..., 1] is 1 for the distributions of the sum and 0 for the others; all of them without it.
  */
 export function klCurvatureVector(
   g: GraphBuilder,
   logits: Value,
   wrt: readonly Value[],
   probes: readonly (readonly Derivative[])[],
-  counted?: Value,
 ): readonly (readonly Value[])[] {
   const p = softmax(g, logits);
   return probes.map((probe) => {
     const [dz] = pushforward(g, directions(wrt, probe), [logits]);
     if (!dz) return filled(g, [], wrt);
     // F ż = p ∘ ż − p (pᵀ ż)
-    const cotangent = among(g, softmaxJacobian(g, p, dz, logits.shape.length - 1), counted);
-    return filled(g, pullback(g, [logits], [cotangent], wrt), wrt);
+    return filled(g, pullback(g, [logits], [softmaxJacobian(g, p, dz, logits.shape.length - 1)], wrt), wrt);
   });
 }
 
 /**
  * JᵀR r for signs r (each of the logits' shape), R = diag(√p) − p√pᵀ. Since F = RRᵀ, E[(JᵀR r)²] is the diagonal of JᵀFJ and
- * E[(JᵀR r)(JᵀR r)ᵀ] all of it: one pullback a probe. By probe and value. `counted` as for {@link klCurvatureVector}.
+ * E[(JᵀR r)(JᵀR r)ᵀ] all of it: one pullback a probe. By probe and value.
  */
 export function outputSketch(
   g: GraphBuilder,
   logits: Value,
   wrt: readonly Value[],
   signs: readonly Value[],
-  counted?: Value,
 ): readonly (readonly Value[])[] {
   const p = softmax(g, logits);
   const root = sqrt(g, p);
@@ -107,7 +103,7 @@ export function outputSketch(
     }
     // R r = √p ∘ r − p (√pᵀ r)
     const signed = mul(g, root, r);
-    const cotangent = among(g, sub(g, signed, mul(g, p, reduceSum(g, signed, [-1]))), counted);
+    const cotangent = sub(g, signed, mul(g, p, reduceSum(g, signed, [-1])));
     return filled(g, pullback(g, [logits], [cotangent], wrt), wrt);
   });
 }
@@ -129,11 +125,6 @@ export function exactSketch(g: GraphBuilder, logits: Value, wrt: readonly Value[
     const cotangent = mul(g, slice(g, root, -1, c, c + 1), sub(g, unit, p));
     return filled(g, pullback(g, [logits], [cotangent], wrt), wrt);
   });
-}
-
-/** Nothing of the distributions that do not count. */
-function among(g: GraphBuilder, cotangent: Value, counted: Value | undefined): Value {
-  return counted ? mul(g, cotangent, counted) : cotangent;
 }
 
 function directions(wrt: readonly Value[], probe: readonly Derivative[]): Map<Value, Value> {

@@ -16,7 +16,7 @@ export function imageNetwork(checkpoint: Checkpoint): Network {
     logits: [spec.classes],
     build(options) {
       const { g, gates, logits } = buildClassifier(checkpoint, { ...options, lowering: 'canonical' });
-      return { g, gates, logits, counted: undefined };
+      return { g, gates, logits };
     },
     batches: (samples, options) => imageBatches(spec, samples, options),
   };

@@ -15,8 +15,6 @@ export interface Answer {
   readonly logits: Value;
   /** For a loss that has them, the true class of each row, int64 [...]; −1 where there is none, and the row has no part in the loss. */
   readonly targets: Value | undefined;
-  /** [..., 1]: 1 for the rows of the loss, 0 for those that fill up a sample; undefined where all are of it. */
-  readonly counted: Value | undefined;
 }
 
 /** The derivatives of a loss by some values, as parts of a graph. The loss of a sample is the sum over its rows; samples do not interact. */
@@ -73,8 +71,8 @@ export const losses: Readonly<Record<Loss, LossDerivatives>> = {
   kl: {
     needsLabels: false,
     gradient: () => undefined,
-    products: (g, { logits, counted }, wrt, directions) => klCurvatureVector(g, logits, wrt, directions, counted),
-    sketch: (g, { logits, counted }, wrt, directions) => outputSketch(g, logits, wrt, directions, counted),
+    products: (g, { logits }, wrt, directions) => klCurvatureVector(g, logits, wrt, directions),
+    sketch: (g, { logits }, wrt, directions) => outputSketch(g, logits, wrt, directions),
   },
   // ∂²L = JᵀFJ + Σ_k (p_k − y_k) ∂²z_k: the second term has no square root, so there is no sketch.
   'cross-entropy': {

@@ -41,8 +41,6 @@ export interface NetworkGraph {
   readonly gates: ReadonlyMap<GateKind, GateInput>;
   /** [batch, classes], or [batch, rows, classes]. */
   readonly logits: Value;
-  /** Input [batch, rows, 1]: 1 for the rows that count. Undefined where all of them do. */
-  readonly counted: Value | undefined;
 }
 
 export interface BatchOptions {

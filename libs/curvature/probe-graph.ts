@@ -1,5 +1,5 @@
 import type { GateKind } from '../models/gates.js';
-import type { Graph, Value } from '../onnx/ir.js';
+import type { Graph } from '../onnx/ir.js';
 import { cast } from '../onnx/ops/index.js';
 import type { SessionOptions } from '../runtime/runtime.js';
 import type { Probing } from './estimators.js';
@@ -36,11 +36,11 @@ export interface ProbeGraphOptions {
  */
 export function buildProbeGraph(network: Network, options: ProbeGraphOptions): Graph {
   const { kinds, loss, space, unrolled, batch } = options;
-  const { g, gates, logits, counted } = network.build({ batch, gates: kinds, name: `${loss}-by-${space}` });
+  const { g, gates, logits } = network.build({ batch, gates: kinds, name: `${loss}-by-${space}` });
   const wrt = kinds.map((kind) => gates.get(kind)!.value);
   const derivatives = losses[loss];
   const targets = derivatives.needsLabels ? g.input(targetsInput, 'int64', logits.shape.slice(0, -1)) : undefined;
-  const answer = { logits, targets, counted };
+  const answer = { logits, targets };
   const shape = space === 'logits' ? logits.shape : wrt[0]!.shape;
   const type = space === 'logits' ? 'int8' : g.float;
   const directions = Array.from({ length: unrolled }, (_, k) =>

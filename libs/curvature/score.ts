@@ -57,9 +57,9 @@ export async function scoreCheckpoint(options: ScoreOptions, context: CurvatureC
   const units: Scores['units'] = {};
   const first = groups[0]!.used;
   const total = groups.reduce((sum, { probing }) => sum + probing.count * indices.length, 0);
-  let done = 0;
+  let [done, rows] = [0, 0];
   for (const { kinds, probing, used } of groups) {
-    const { kinds: results, rows } = await estimate(
+    const estimates = await estimate(
       {
         network,
         samples: { dataset, indices },
@@ -73,7 +73,8 @@ export async function scoreCheckpoint(options: ScoreOptions, context: CurvatureC
       { ...context, progress: (event) => context.progress?.({ ...event, done: done + event.done, total }) },
     );
     done += probing.count * indices.length;
-    for (const [kind, result] of results) {
+    rows = estimates.rows;
+    for (const [kind, result] of estimates.kinds) {
       const scores = unitScores(kind, shapeOf(network, kind, indices.length), result);
       units[kind] = sameEstimator(used, first) ? scores : { ...scores, estimator: used };
     }
@@ -85,6 +86,7 @@ export async function scoreCheckpoint(options: ScoreOptions, context: CurvatureC
     dataDigest: dataset.digest,
     loss,
     samples: indices.length,
+    ...(network.logits.length > 1 ? { positions: rows } : {}),
     indices: [...indices],
     estimator: first,
     units,

@@ -15,6 +15,7 @@ const numbers = z.array(z.number());
 /**
  * Derivatives by the gates of one kind, flat in the order of `shape`: [layers, units] of the loss summed over the samples for heads
  * and neurons, [samples, layers, tokens] of each sample's own loss for tokens and masks (special tokens included).
+ * The loss of a window of text is the sum over its positions.
  */
 const unitSchema = z
   .strictObject({
@@ -42,6 +43,8 @@ export const scoresSchema = z.strictObject({
   dataDigest: z.string(),
   loss: z.enum(LOSSES),
   samples: z.int().positive(),
+  /** Of a language model: positions whose losses were summed, over all samples. */
+  positions: z.int().positive().optional(),
   /** Which samples of the data, in the order of the rows. */
   indices: z.array(z.int().min(0)),
   estimator: estimatorSchema,

@@ -113,7 +113,7 @@ export function seamGateGraph(
   const directions = Array.from({ length: probes }, (_, k) =>
     g.input(seamNames.direction(k), g.float, [batch, tokens]),
   );
-  const answer = { logits, targets, counted: undefined };
+  const answer = { logits, targets };
   const wrt = blocks.map((block) => gates.get(block)!);
   const gradients = losses['cross-entropy'].gradient(g, answer, wrt);
   if (!gradients) throw internal('cross-entropy has a gradient');
