@@ -9,6 +9,7 @@ export type FloatType = 'float32' | 'float64';
 export interface ValueInfo {
   readonly type: ElementType;
   readonly shape: Shape;
+  readonly sequence?: true;
 }
 
 /** A node before it has outputs. */
@@ -146,7 +147,8 @@ export class GraphBuilder {
   private value(name: string, info: ValueInfo): Value {
     if (this.names.has(name)) throw internal(`graph ${this.name} has two values called ${name}`);
     this.names.add(name);
-    return { name, type: info.type, shape: [...info.shape] };
+    const { type, shape, sequence } = info;
+    return { name, type, shape: [...shape], ...(sequence ? { sequence } : {}) };
   }
 }
 

@@ -76,11 +76,9 @@ function valueInfo(value: Value): ValueInfoProto {
       ? { dimValue: BigInt(size), dimParam: undefined }
       : { dimParam: size, dimValue: undefined },
   );
-  return {
-    ...ValueInfoProto.create(),
-    name: value.name,
-    type: { tensorType: { elemType: dataTypeOf[value.type], shape: { dim } } },
-  };
+  const tensor = { tensorType: { elemType: dataTypeOf[value.type], shape: { dim } } };
+  const type = value.sequence ? { sequenceType: { elemType: tensor } } : tensor;
+  return { ...ValueInfoProto.create(), name: value.name, type };
 }
 
 function nodeProto(node: Node, place: Placement): NodeProto {

@@ -80,6 +80,7 @@ const costs: Readonly<Record<string, Cost>> = {
     'Squeeze',
     'Unsqueeze',
     'Identity',
+    'SequenceConstruct',
   ]),
   ...table(none, ['Shape', 'Cast', 'Gather', 'GatherElements', 'GatherND', 'NonZero', 'Compress', 'Range']),
   ReduceSumSquare: (node, size) => 2 * size(node.inputs[0]),

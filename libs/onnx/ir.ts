@@ -15,6 +15,8 @@ export interface Value {
   readonly name: string;
   readonly type: ElementType;
   readonly shape: Shape;
+  /** Present where it is a sequence of such tensors; ops/sequence.ts says what for. */
+  readonly sequence?: true;
 }
 
 /** Where a tensor's little-endian bytes are: in memory, or a byte range of a file (an ONNX external tensor). */

@@ -105,7 +105,8 @@ function declare(values: Map<string, Value>, info: ValueInfoProto): Value {
   const name = required(info.name, 'a value without a name');
   const present = values.get(name);
   if (present !== undefined) return present;
-  const tensor = info.type?.tensorType;
+  const element = info.type?.sequenceType?.elemType;
+  const tensor = element ? element.tensorType : info.type?.tensorType;
   if (tensor === undefined) throw new Malformed(`value ${name}: not a tensor`);
   const type = elementTypeOf(tensor.elemType);
   if (type === undefined)
@@ -114,7 +115,7 @@ function declare(values: Map<string, Value>, info: ValueInfoProto): Value {
   const shape = tensor.shape.dim.map(({ dimValue, dimParam }, axis): Dim =>
     dimValue !== undefined ? size(dimValue, `value ${name}`) : dimParam ? dimParam : `${name}:${axis}`,
   );
-  const value = { name, type, shape };
+  const value: Value = { name, type, shape, ...(element ? { sequence: true } : {}) };
   values.set(name, value);
   return value;
 }

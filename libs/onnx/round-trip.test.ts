@@ -70,7 +70,7 @@ const graphs: fc.Arbitrary<Graph> = fc
     nodes: fc.array(
       fc.record({
         reads: fc.array(fc.option(fc.nat(), { nil: undefined }), { maxLength: 4 }),
-        writes: fc.array(fc.tuple(fc.constantFrom(...types), shapes), { minLength: 1, maxLength: 2 }),
+        writes: fc.array(fc.tuple(fc.constantFrom(...types), shapes, fc.nat(4)), { minLength: 1, maxLength: 2 }),
         skipFirst: fc.boolean(),
         domain: fc.constantFrom('' as const, 'com.microsoft' as const),
         attributes: fc.dictionary(fc.stringMatching(/^[a-z]{1,6}$/), attributes, { maxKeys: 3 }),
@@ -89,7 +89,10 @@ const graphs: fc.Arbitrary<Graph> = fc
     const known = [...inputValues, ...initializers.map((initializer) => initializer.value)];
     const built = nodes.map(({ reads, writes, skipFirst, domain, attributes: named }, n) => {
       const read = reads.map((index) => (index === undefined ? undefined : known[index % known.length]));
-      const outputs = writes.map(([type, shape], i) => value(`n${n}.${i}`, type, shape));
+      const outputs = writes.map(([type, shape, kind], i): Value => {
+        const tensor = value(`n${n}.${i}`, type, shape);
+        return kind === 0 ? { ...tensor, sequence: true } : tensor;
+      });
       known.push(...outputs);
       const written = skipFirst ? [value('', 'float32', []), ...outputs] : outputs;
       return { op: `Op${n}`, domain, name: `node${n}`, inputs: read, outputs: written, attributes: { ...named } };
