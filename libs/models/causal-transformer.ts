@@ -1,10 +1,11 @@
 import type { GraphBuilder } from '../onnx/builder.js';
 import type { Value } from '../onnx/ir.js';
-import { add, gather, log, mul, reshape, unsqueeze } from '../onnx/ops/index.js';
+import { add, log, mul, reshape, unsqueeze } from '../onnx/ops/index.js';
 import { fixed } from '../onnx/shapes.js';
 import type { CausalSpec } from './architectures/gpt-neox.js';
 import { gatesOf, type Gates } from './gates.js';
 import type { Layers, Linear, Norm } from './layers/layers.js';
+import type { Matrix } from './quantisation/matrix.js';
 import type { Weights } from './weights.js';
 
 /** What the network is built from. */
@@ -39,7 +40,7 @@ export function causalTransformer(g: GraphBuilder, inputIds: Value, inputs: Caus
   const length = fixed(inputIds.shape[1], 'the number of positions');
   const rows = typeof batch === 'number' ? batch * length : `${batch}·${length}`;
   const table = named.embedding();
-  let stream = reshape(g, gather(g, table, inputIds), [rows, hidden]);
+  let stream = reshape(g, layers.embedding(g, table, inputIds), [rows, hidden]);
   const entering: Value[] = [];
   /** Σ log mask gates of the blocks so far, [batch, positions]: a masked key stays masked. */
   let keyBias: Value | undefined;
@@ -82,17 +83,18 @@ export function causalTransformer(g: GraphBuilder, inputIds: Value, inputs: Caus
 /** Finds norms and linear layers by the names that they have in a Hugging Face checkpoint. */
 export function causalBinder(g: GraphBuilder, { spec, weights }: Pick<CausalNetworkInputs, 'spec' | 'weights'>) {
   const { hidden, vocabulary } = spec;
-  const bound = new Map<string, Value>();
-  const bind = (name: string, dims: readonly number[]) => {
-    const known = bound.get(name) ?? weights.bind(g, name, dims);
+  const bound = new Map<string, Matrix>();
+  const bind = (name: string, dims: readonly number[]) => weights.bind(g, name, dims);
+  const matrix = (name: string, dims: readonly number[]) => {
+    const known = bound.get(name) ?? weights.matrix(g, name, dims);
     bound.set(name, known);
     return known;
   };
   const layer = (name: string, outputs: number, inputs: number, biased: boolean): Linear => ({
-    weight: bind(`${name}.weight`, [outputs, inputs]),
+    weight: matrix(`${name}.weight`, [outputs, inputs]),
     bias: biased ? bind(`${name}.bias`, [outputs]) : undefined,
   });
-  const embedding = () => bind(`${spec.prefix}.embed_in.weight`, [vocabulary, hidden]);
+  const embedding = () => matrix(`${spec.prefix}.embed_in.weight`, [vocabulary, hidden]);
   return {
     embedding,
     norm: (name: string): Norm => ({
@@ -103,7 +105,7 @@ export function causalBinder(g: GraphBuilder, { spec, weights }: Pick<CausalNetw
     linear: (name: string, outputs: number, inputs: number) => layer(name, outputs, inputs, true),
     attention: (name: string, outputs: number, inputs: number) => layer(name, outputs, inputs, spec.attentionBias),
     head: (): Linear => ({
-      weight: spec.tied ? embedding() : bind('embed_out.weight', [vocabulary, hidden]),
+      weight: spec.tied ? embedding() : matrix('embed_out.weight', [vocabulary, hidden]),
       bias: undefined,
     }),
   };

@@ -162,7 +162,7 @@ function binder(g: GraphBuilder, { spec, weights }: NetworkInputs) {
       epsilon: spec.epsilon,
     }),
     linear: (name: string, outputs: number, inputs: number, biased = true): Linear => ({
-      weight: weights.bind(g, `${name}.weight`, [outputs, inputs]),
+      weight: weights.matrix(g, `${name}.weight`, [outputs, inputs]),
       bias: biased ? weights.bind(g, `${name}.bias`, [outputs]) : undefined,
     }),
   };

@@ -4,6 +4,7 @@ import type { Tensor, Value } from '../onnx/ir.js';
 import { reshape } from '../onnx/ops/index.js';
 import { describe } from '../onnx/shapes.js';
 import type { Checkpoint } from './checkpoint.js';
+import { bindQuantised, type Matrix, type QuantisedTensors } from './quantisation/matrix.js';
 
 /** Where a network finds its weights, by their names in a Hugging Face checkpoint. */
 export interface Weights {
@@ -13,6 +14,8 @@ export interface Weights {
   dims(name: string): readonly number[] | undefined;
   /** The weight in a graph, its shape checked; `view` is another shape over the same elements. */
   bind(g: GraphBuilder, name: string, dims: readonly number[], view?: readonly number[]): Value;
+  /** The weight [out, in] of a linear layer, which may be quantised. */
+  matrix(g: GraphBuilder, name: string, dims: readonly number[]): Matrix;
 }
 
 /** Throws INVALID_ARGUMENT when a weight is missing or has another shape than the architecture says. */
@@ -41,6 +44,7 @@ export function checkpointWeights(checkpoint: Checkpoint, replaced: ReadonlyMap<
       if (type !== 'float32') throw invalid(`${file}: tensor ${name} is ${type}, expected float32`);
       return g.initializer(name, { type, dims: view, data: { kind: 'external', file, offset, length } });
     },
+    matrix: (g, name, dims) => weights.bind(g, name, dims),
   };
   return weights;
 }
@@ -56,6 +60,27 @@ export function inputWeights(values: ReadonlyMap<string, Value>): Weights {
       if (!value) throw internal(`the model has no weight ${name}`);
       return reshape(g, value, view);
     },
+    matrix: (g, name, dims) => weights.bind(g, name, dims),
   };
   return weights;
+}
+
+/** Weights of which some matrices are quantised. */
+export function quantisedWeights(weights: Weights, quantised: ReadonlyMap<string, QuantisedTensors>): Weights {
+  return {
+    ...weights,
+    dims(name) {
+      const known = quantised.get(name);
+      return known ? [known.rows, known.columns] : weights.dims(name);
+    },
+    matrix(g, name, dims) {
+      const known = quantised.get(name);
+      if (!known) return weights.matrix(g, name, dims);
+      if (known.rows !== dims[0] || known.columns !== dims[1]) {
+        const found = describe([known.rows, known.columns]);
+        throw invalid(`${weights.source}: quantised matrix ${name} has the shape ${found}, expected ${describe(dims)}`);
+      }
+      return bindQuantised(g, name, known);
+    },
+  };
 }

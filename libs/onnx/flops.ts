@@ -33,6 +33,10 @@ const gemm: Cost = (node, size) => {
   return size(node.outputs[0]) * (2 * inner + (node.inputs[2] ? 1 : 0));
 };
 
+/** x [.., K] times wᵀ for a quantised w, and a bias. */
+const matMulNBits: Cost = (node, size) =>
+  size(node.outputs[0]) * (2 * lastDims(node.inputs[0], size, 1) + (node.inputs[5] ? 1 : 0));
+
 /** q kᵀ, softmax (5 an element, and one for a bias), and the product with v: q [B, S, H·d], k [B, T, H·d], v [B, T, H·e]. */
 const multiHeadAttention: Cost = (node, size) => {
   const [q, k, v, , , bias] = node.inputs;
@@ -90,6 +94,8 @@ const costs: Readonly<Record<string, Cost>> = {
   'com.microsoft:BiasGelu': normalised(8, 1),
   'com.microsoft:SkipLayerNormalization': normalised(8, 4),
   'com.microsoft:MultiHeadAttention': multiHeadAttention,
+  'com.microsoft:MatMulNBits': matMulNBits,
+  'com.microsoft:GatherBlockQuantized': perOutput(2),
   ScatterElements: (node, size) => (adds(node) ? size(node.inputs[2]) : 0),
   ScatterND: (node, size) => (adds(node) ? size(node.inputs[2]) : 0),
 };

@@ -2,6 +2,7 @@ import type { GraphBuilder } from '../../onnx/builder.js';
 import type { Value } from '../../onnx/ir.js';
 import {
   add,
+  gather,
   gelu,
   gemm,
   layerNormalization,
@@ -15,6 +16,7 @@ import {
   transpose,
   unsqueeze,
 } from '../../onnx/ops/index.js';
+import { plainMatrix } from '../quantisation/matrix.js';
 import { packTokens, padTokens, type TokenLayout } from '../tokens.js';
 import { totalKeyBias } from './key-bias.js';
 import type { AttentionInputs, CausalAttentionInputs, Layers } from './layers.js';
@@ -27,7 +29,8 @@ import { rotated } from './rotary.js';
 export const canonical: Layers = {
   name: 'canonical',
   narrowsLastBlock: false,
-  linear: (g, x, { weight, bias }) => gemm(g, x, weight, bias, { transB: true }),
+  linear: (g, x, { weight, bias }) => gemm(g, x, plainMatrix(weight), bias, { transB: true }),
+  embedding: (g, table, indices) => gather(g, plainMatrix(table), indices),
   layerNorm: (g, x, { gamma, beta, epsilon }) => layerNormalization(g, x, gamma, beta, epsilon).y,
   addNorm(g, x, delta, norm) {
     const sum = add(g, x, delta);

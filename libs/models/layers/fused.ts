@@ -7,24 +7,31 @@ import {
   expandTo,
   fastGelu,
   fusedGelu,
+  gather,
+  gatherBlockQuantized,
   gemm,
   layerNormalization,
   log,
+  matMulNBits,
   mul,
   multiHeadAttention,
   relu,
   reshape,
   unsqueeze,
 } from '../../onnx/ops/index.js';
+import { blockSize } from '../quantisation/blocks.js';
+import { isQuantised } from '../quantisation/matrix.js';
 import { packTokens, padTokens } from '../tokens.js';
 import { canonical } from './canonical.js';
-import type { AttentionInputs, Layers } from './layers.js';
+import type { AttentionInputs, Layers, Linear } from './layers.js';
 
 /** For serving: the runtime's fused attention, GELU and skip-norm; no derivative. */
 export const fused: Layers = {
   name: 'fused',
   narrowsLastBlock: true,
-  linear: (g, x, { weight, bias }) => gemm(g, x, weight, bias, { transB: true }),
+  linear,
+  embedding: (g, table, indices) =>
+    isQuantised(table) ? gatherBlockQuantized(g, { ...table, blockSize }, indices) : gather(g, table, indices),
   layerNorm: (g, x, { gamma, beta, epsilon }) => layerNormalization(g, x, gamma, beta, epsilon).y,
   addNorm(g, x, delta, norm) {
     const sum = add(g, x, delta);
@@ -44,6 +51,11 @@ export const fused: Layers = {
   attention,
   causalAttention: canonical.causalAttention,
 };
+
+/** x wᵀ + b; rows x [rows, in]. */
+function linear(g: GraphBuilder, x: Value, { weight, bias }: Linear): Value {
+  return isQuantised(weight) ? matMulNBits(g, x, { ...weight, blockSize }, bias) : gemm(g, x, weight, bias, { transB: true });
+}
 
 function attention(g: GraphBuilder, inputs: AttentionInputs): Value {
   const { heads, width, layout, asking, headGate } = inputs;

@@ -1,6 +1,7 @@
 import type { GraphBuilder } from '../../onnx/builder.js';
 import type { Dim, Value } from '../../onnx/ir.js';
 import type { Activation } from '../architectures/gpt-neox.js';
+import type { Matrix } from '../quantisation/matrix.js';
 import type { TokenLayout } from '../tokens.js';
 import type { Rotary } from './rotary.js';
 
@@ -11,9 +12,9 @@ export interface Norm {
   readonly epsilon: number;
 }
 
-/** Weight [out, in] as PyTorch keeps it, bias [out]. */
+/** Weight [out, in] as PyTorch keeps it, plain or (for the fused lowering) quantised; bias [out]. */
 export interface Linear {
-  readonly weight: Value;
+  readonly weight: Matrix;
   readonly bias: Value | undefined;
 }
 
@@ -53,6 +54,8 @@ export interface CausalAttentionInputs {
 export interface Layers {
   readonly name: 'canonical' | 'fused';
   linear(g: GraphBuilder, x: Value, layer: Linear): Value;
+  /** Rows of a table [entries, D]: indices [..] → [.., D]. */
+  embedding(g: GraphBuilder, table: Matrix, indices: Value): Value;
   layerNorm(g: GraphBuilder, x: Value, norm: Norm): Value;
   /** s = x + delta and the layer normalisation of s. */
   addNorm(g: GraphBuilder, x: Value, delta: Value, norm: Norm): { readonly sum: Value; readonly normed: Value };

@@ -69,3 +69,56 @@ export function multiHeadAttention(
     output: { type: q.type, shape: [q.shape[0]!, q.shape[1]!, v.shape[2]!] },
   });
 }
+
+/** What the operators on blocks of quantised weights take: q [N, blocks, bytes], scales [N, blocks], zero points [N, bytes]. */
+export interface BlockQuantised {
+  readonly bits: number;
+  readonly blockSize: number;
+  readonly rows: number;
+  readonly columns: number;
+  readonly packed: Value;
+  readonly scales: Value;
+  readonly zeros: Value;
+}
+
+/** Rows of a quantised w [N, K] as floats: indices [..] → [.., K]. The columns of w must fill its blocks. */
+export function gatherBlockQuantized(g: GraphBuilder, w: BlockQuantised, indices: Value): Value {
+  const tensor = g.tensorOf(w.packed);
+  if (!tensor || w.columns % w.blockSize !== 0) throw internal(`GatherBlockQuantized of ${w.packed.name}`);
+  // The operator wants as many dimensions as the scales have: the same bytes under another shape.
+  const [rows = 0, blocks = 0, bytes = 0] = tensor.dims;
+  const data = g.initializer(`${w.packed.name}.rows`, { ...tensor, dims: [rows, blocks * bytes] });
+  return g.emitOne({
+    op: 'GatherBlockQuantized',
+    domain,
+    inputs: [data, indices, w.scales, w.zeros],
+    attributes: {
+      bits: { kind: 'int', value: w.bits },
+      block_size: { kind: 'int', value: w.blockSize },
+      gather_axis: { kind: 'int', value: 0 },
+      quantize_axis: { kind: 'int', value: 1 },
+    },
+    output: { type: 'float32', shape: [...indices.shape, w.columns] },
+  });
+}
+
+/**
+ * x wᵀ + bias for rows x [.., K] and a quantised w [N, K]. The products are of 8-bit integers, block by block, the rows of x quantised on the
+ * way (accuracy level 4), and the kernels then give a row the same bits whatever other rows there are.
+ */
+export function matMulNBits(g: GraphBuilder, x: Value, w: BlockQuantised, bias?: Value): Value {
+  if (x.shape.at(-1) !== w.columns) throw internal(`MatMulNBits of ${x.name} and ${w.rows} × ${w.columns}`);
+  return g.emitOne({
+    op: 'MatMulNBits',
+    domain,
+    inputs: [x, w.packed, w.scales, w.zeros, ...(bias ? [undefined, bias] : [])],
+    attributes: {
+      K: { kind: 'int', value: w.columns },
+      N: { kind: 'int', value: w.rows },
+      bits: { kind: 'int', value: w.bits },
+      block_size: { kind: 'int', value: w.blockSize },
+      accuracy_level: { kind: 'int', value: 4 },
+    },
+    output: { type: x.type, shape: [...x.shape.slice(0, -1), w.rows] },
+  });
+}
