@@ -8,6 +8,7 @@ import { policies } from '../../libs/pruning/policies/index.js';
 import type { PruneRequest } from '../../libs/pruning/request.js';
 import { interpolate } from '../../libs/pruning/stages/budget.js';
 import type { StageParameters } from '../../libs/pruning/stages/parameters.js';
+import { imageTask } from '../../libs/pruning/tasks/images.js';
 import { stageBlocks } from '../../libs/pruning/statistics/schedule.js';
 import type { BenchContext, OpenSubject } from './pruning-bench.js';
 
@@ -53,20 +54,23 @@ async function rowsOfSeed(subject: OpenSubject, seed: number, context: BenchCont
     const { rule, selection, matchings } = curvature;
     return { block: blocks[at]!, rule, selection, matchings, score };
   });
-  const jobOf = (lossBudget: number): Job => ({
-    request: requestOf(subject, seed, lossBudget),
-    context: { ...quiet, checkpoint: (_, compute) => compute() },
-    checkpoint,
-    data,
-    dense,
-  });
+  const jobOf = (lossBudget: number): Job => {
+    const job = {
+      request: requestOf(subject, seed, lossBudget),
+      context: { ...quiet, checkpoint: <T>(_: string, compute: () => Promise<T>) => compute() },
+      checkpoint,
+      data,
+      dense,
+    };
+    return { ...job, task: imageTask(job) };
+  };
   const found = await searchTable(jobOf(budgets[0]!), stages, null);
   const network = await openNetwork(context.runtime, checkpoint, new Map(), stages, context);
   try {
     const rows: BudgetRow[] = [];
     for (const budget of budgets) {
       const common = { model: subject.name, budget, seed, tests: test.size };
-      const plan = await certified(() => certifyPlan(jobOf(budget), stages, null, found));
+      const plan = await certified(() => certifyPlan(jobOf(budget), stages, [], found));
       if (!plan?.table) {
         const nothing = { certified: null, bound: null, measured: null, flopsSaved: null, accuracy: null };
         rows.push({ ...common, outcome: 'refused', ...nothing });

@@ -6,7 +6,8 @@ import { specOf } from '../models/classifier.js';
 import { readSafetensors, readTensor, writeSafetensors } from '../models/safetensors.js';
 import type { Graph, Tensor } from '../onnx/ir.js';
 import { writeModel } from '../onnx/write.js';
-import { removeUnits } from './fixed/remove.js';
+import { classifierLayout } from './fixed/layout.js';
+import { removeUnits, type RemovedUnits } from './fixed/remove.js';
 import { resolveArrays, type Plan, type PredictorArrays, type TokenPlan } from './plan.js';
 import { explainedGraph, servedGraph } from './served-graph.js';
 
@@ -15,10 +16,12 @@ export const PREDICTORS_FILE = 'predictors.safetensors';
 
 /** The tensors that the plan makes smaller. */
 export async function replacedTensors(
-  plan: Pick<Plan, 'removed'>,
+  plan: { readonly removed: RemovedUnits | null },
   checkpoint: Checkpoint,
 ): Promise<ReadonlyMap<string, Tensor>> {
-  return plan.removed ? removeUnits(checkpoint, specOf(checkpoint), plan.removed) : new Map<string, Tensor>();
+  return plan.removed
+    ? removeUnits(checkpoint, classifierLayout(specOf(checkpoint)), plan.removed)
+    : new Map<string, Tensor>();
 }
 
 /** The model that a plan makes of a checkpoint (float32). Pure: the same plan gives the same graph. */

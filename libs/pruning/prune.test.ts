@@ -52,6 +52,9 @@ const budgets = (values: number[]): TensorValue => ({
   data: Float32Array.from(values),
 });
 
+const removedBy = new Map<string, string>();
+const losses = new Map<string, number>();
+
 describe('a pruning job', () => {
   test('publishes what it certified, and the artefact is its plan again', async () => {
     const { version, manifest, directory } = await prune(request('whole'), memoryContext(runtime, work));
@@ -143,6 +146,36 @@ describe('a pruning job', () => {
       assert.ok(manifest.deltaLoss!.bound >= manifest.deltaLoss!.measured);
     });
   }
+
+  for (const policy of ['curvature', 'taylor', 'magnitude', 'random'] as const) {
+    test(`policy ${policy} removes heads and neurons by its own order`, async () => {
+      const { lossBudget: _, ...rest } = request('fixed');
+      const wish = { ...rest, policy, units: ['heads', 'neurons'], flopsSaved: 0.2 };
+      const { manifest } = await prune(wish, memoryContext(runtime, work));
+      const saved = 1 - manifest.flops.mean / manifest.flops.dense;
+      assert.ok(saved >= 0.2 && saved < 0.3, `${saved}`);
+      const { removed, certificate } = manifest.plan as Plan;
+      assert.ok(removed!.heads.flat().length + removed!.neurons.flat().length > 0);
+      removedBy.set(policy, JSON.stringify([removed!.heads, removed!.neurons]));
+      losses.set(policy, certificate.measured);
+    });
+  }
+
+  test('the orders differ, and curvature loses the least', () => {
+    assert.equal(new Set(removedBy.values()).size, 4);
+    assert.equal(losses.get('curvature'), Math.min(...losses.values()));
+  });
+
+  test('heads and neurons alone: of the plans within the budget the last that holds', async () => {
+    const wish = request('ladder', { units: ['heads', 'neurons'], lossBudget: 0.02 });
+    const kept = new Map<string, unknown>();
+    const { manifest } = await prune(wish, memoryContext(runtime, work, { kept }));
+    const { removed, certificate } = manifest.plan as Plan;
+    const tried = kept.get('plan') as { measured: number }[];
+    assert.ok(tried.length > 1 && tried.every(({ measured }) => measured <= 0.02));
+    assert.ok(tried.some((plan) => JSON.stringify(plan) === JSON.stringify(removed)));
+    assert.ok(certificate.bound <= 0.02 && certificate.measured > 0);
+  });
 
   test('a budget in rise of the cross-entropy, and a budget beyond the table', async () => {
     const { lossBudget: _, ...rest } = request('currencies');

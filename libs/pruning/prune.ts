@@ -4,14 +4,16 @@ import { specOf } from '../models/classifier.js';
 import { openRepository } from '../store/repository.js';
 import { importBaseline } from './baseline.js';
 import { openCalibration, requireLabels } from './calibration/data.js';
-import { certifyPlan, searchTable } from './calibration/search.js';
+import { certifyPlan, searchTable, tokenRows } from './calibration/search.js';
 import { chooseFixedUnits } from './fixed/choose.js';
+import { needsLabels } from './fixed/policies.js';
 import type { Job } from './job.js';
 import { policies } from './policies/index.js';
 import type { FitInputs, FittedScores, Policy } from './policies/policy.js';
 import { publishPlan } from './publish.js';
 import { PRUNABLE_UNITS, type PruneContext, type PruneRequest, type PruneResult } from './request.js';
 import type { StageParameters } from './stages/parameters.js';
+import { imageTask } from './tasks/images.js';
 import { stageBlocks } from './statistics/schedule.js';
 
 /**
@@ -56,10 +58,10 @@ export async function prune(request: PruneRequest, context: PruneContext): Promi
     const { rule, selection, matchings } = policy;
     return { block: inputs.blocks[at]!, rule, selection, matchings, score };
   });
-  const removed = await context.checkpoint('plan', () => chooseFixedUnits(job, stages));
-  const found = await context.checkpoint('search', () => searchTable(job, stages, removed));
-  const certified = await context.checkpoint('certify', () => certifyPlan(job, stages, removed, found));
-  return context.checkpoint('write', () => publishPlan(job, stages, fitted.fits, removed, certified));
+  const plans = await context.checkpoint('plan', () => chooseFixedUnits(job, () => tokenRows(job, stages)));
+  const found = await context.checkpoint('search', () => searchTable(job, stages, plans[0] ?? null));
+  const certified = await context.checkpoint('certify', () => certifyPlan(job, stages, plans, found));
+  return context.checkpoint('write', () => publishPlan(job, stages, fitted.fits, certified));
 }
 
 function checkRequest({ units, lossBudget, flopsSaved, policy }: PruneRequest): void {
@@ -81,7 +83,7 @@ async function openJob(request: PruneRequest, context: PruneContext): Promise<Jo
   specOf(original);
   const data = await openCalibration(original, request);
   const { policy, loss, units } = request;
-  if (policies[policy].needsLabels && units.includes('tokens')) {
+  if (needsLabels(policy, units)) {
     requireLabels(data.dataset, request.data, `policy ${policy}`);
   }
   if (loss === 'cross-entropy') requireLabels(data.dataset, request.data, 'loss cross-entropy');
@@ -95,5 +97,6 @@ async function openJob(request: PruneRequest, context: PruneContext): Promise<Jo
     new HeartwoodError('FAILED_PRECONDITION', `${what}: changed since this job began, expected a new job`);
   if (checkpoint.digest !== imported.checkpoint) throw changed(request.modelDirectory);
   if (data.dataset.digest !== imported.data) throw changed(request.data);
-  return { request, context, checkpoint, data, dense: imported.dense };
+  const common = { request, context, checkpoint, data, dense: imported.dense };
+  return { ...common, task: imageTask(common) };
 }

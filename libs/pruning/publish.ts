@@ -3,7 +3,7 @@ import type { ManifestDraft } from '../store/publish.js';
 import { openRepository } from '../store/repository.js';
 import { digestArrays, writeArtefact } from './artefact.js';
 import type { CertifiedPlan } from './calibration/search.js';
-import { referenceArrays, type FixedPlan, type Plan } from './plan.js';
+import { referenceArrays, type Plan } from './plan.js';
 import type { Fit } from './policies/policy.js';
 import type { Job } from './job.js';
 import type { PruneResult } from './request.js';
@@ -14,12 +14,11 @@ export async function publishPlan(
   job: Job,
   stages: readonly StageParameters[],
   fits: readonly Fit[],
-  removed: FixedPlan | null,
   certified: CertifiedPlan,
 ): Promise<PruneResult> {
   const { request, context, checkpoint } = job;
   const referenced = referenceArrays(stages);
-  const plan = planOf(job, removed, certified, fits, referenced);
+  const plan = planOf(job, certified, fits, referenced);
   context.progress({ stage: 'write', done: 0, total: 1, unit: 'models' });
   const repository = await openRepository(request.repository, { create: true });
   const fill = async (directory: string): Promise<ManifestDraft> => {
@@ -33,8 +32,7 @@ export async function publishPlan(
 
 function planOf(
   { request, checkpoint, data }: Job,
-  removed: FixedPlan | null,
-  { table, certificate }: CertifiedPlan,
+  { removed, table, certificate }: CertifiedPlan,
   fits: readonly Fit[],
   referenced: ReturnType<typeof referenceArrays>,
 ): Plan {

@@ -1,11 +1,12 @@
-import { HeartwoodError } from '../../errors/error.js';
-import { meanOf, type SampleMeasures } from '../measure/measure.js';
+import { HeartwoodError, internal } from '../../errors/error.js';
+import { meanOf, type LossMeasures } from '../measure/measure.js';
 import type { PreparedSamples } from '../measure/prepared.js';
-import type { Certificate } from '../plan.js';
+import type { Certificate, FixedPlan } from '../plan.js';
 import { flopsAt } from '../../store/segments.js';
 import { interpolate, type BudgetTable } from '../stages/budget.js';
 import { samplesNeeded, upperBound, upperBoundSigned } from '../statistics/bound.js';
 import { rankCorrelation } from '../statistics/rank-correlation.js';
+import type { NetworkMeasures, PreparedPart } from '../tasks/task.js';
 import type { OpenNetwork } from './network.js';
 
 /** A mean below this is the rounding of float32, not a loss. */
@@ -15,16 +16,19 @@ export interface CertifyOptions {
   readonly loss: 'kl' | 'cross-entropy';
   readonly confidence: number;
   readonly seed: number;
+  /** What independent samples are called, and which share of the calibration data they are: for a refusal. */
+  readonly counted: { readonly samples: string; readonly share: number };
   readonly signal: AbortSignal;
   readonly progress: (done: number, total: number) => void;
 }
 
-/** What the certifying samples say of the network at one budget of the table. */
+/** What the certifying samples say of a network. */
 export interface Attempt {
-  /** Nats of the table's own scale. */
+  /** Nats of the table's own scale, or as predicted. */
   readonly asked: number;
   /** By sample, in the budget's currency. */
   readonly loss: Float64Array;
+  readonly weights: Float64Array | undefined;
   readonly certificate: Omit<Certificate, 'budget' | 'predicted'>;
 }
 
@@ -36,30 +40,42 @@ export async function attempt(
   thresholds: readonly number[],
   options: CertifyOptions,
 ): Promise<Attempt> {
-  const measures = await network.measure(samples, thresholds);
-  const loss = lossOf(measures, options.loss);
+  const losses = await network.measure(samples, thresholds);
+  const flops = losses.kept.map((row) => flopsAt(network.segments, row, network.tokens));
+  return judge({ losses, flops: meanOf(flops) }, asked, options, losses.cost);
+}
+
+/** The bound of the mean loss, and what else was measured. @param cost predicted by sample, where the network tells it */
+export function judge(
+  { losses, flops }: NetworkMeasures,
+  asked: number,
+  options: CertifyOptions,
+  cost?: Float64Array,
+): Attempt {
+  const loss = lossOf(losses, options.loss);
+  const { weights, kl, denseCorrect, prunedCorrect, crossEntropyRise } = losses;
   const bounding = options.loss === 'kl' ? upperBound : upperBoundSigned;
-  const { bound, mean } = bounding(loss, options.confidence, options.seed);
-  const flops = measures.kept.map((row) => flopsAt(network.segments, row, network.tokens));
-  const { denseCorrect, prunedCorrect, crossEntropyRise, cost } = measures;
+  const { bound, mean } = bounding(loss, options.confidence, options.seed, weights);
+  const right = (correct: ArrayLike<number>) => meanOf(correct, weights);
   return {
     asked,
     loss,
+    weights,
     certificate: {
       measured: mean,
       bound,
       confidence: options.confidence,
-      samples: samples.size,
-      kl: meanOf(measures.kl),
-      crossEntropyRise: crossEntropyRise ? meanOf(crossEntropyRise) : null,
-      accuracy: denseCorrect && prunedCorrect ? { dense: meanOf(denseCorrect), pruned: meanOf(prunedCorrect) } : null,
-      flops: meanOf(flops),
-      rankCorrelation: cost && new Set(cost).size > 1 ? rankCorrelation(cost, measures.kl) : null,
+      samples: loss.length,
+      kl: meanOf(kl, weights),
+      crossEntropyRise: crossEntropyRise ? meanOf(crossEntropyRise, weights) : null,
+      accuracy: denseCorrect && prunedCorrect ? { dense: right(denseCorrect), pruned: right(prunedCorrect) } : null,
+      flops,
+      rankCorrelation: cost && new Set(cost).size > 1 ? rankCorrelation(cost, kl) : null,
     },
   };
 }
 
-function lossOf(measures: SampleMeasures, loss: CertifyOptions['loss']): Float64Array {
+function lossOf(measures: LossMeasures, loss: CertifyOptions['loss']): Float64Array {
   if (loss === 'kl') return measures.kl;
   if (!measures.crossEntropyRise)
     throw new HeartwoodError('FAILED_PRECONDITION', 'loss cross-entropy: expected data with labels');
@@ -107,28 +123,45 @@ export async function certifyBudget(
   throw refusal(failed!, budget, options);
 }
 
-/** Certifies a network that has no thresholds: it is within the budget or it is not. Throws as `certifyBudget`. */
+/**
+ * Certifies networks that have no thresholds, the safest first, by fixed-sequence testing as `certifyBudget`: the last one before the
+ * first that fails. Throws as `certifyBudget`, with what the first of them would meet.
+ */
 export async function certifyFixed(
-  network: OpenNetwork,
-  samples: PreparedSamples,
-  predicted: number,
+  part: PreparedPart,
+  plans: readonly FixedPlan[],
   budget: number,
   options: CertifyOptions,
-): Promise<Attempt> {
-  const tried = await attempt(network, samples, predicted, [], options);
-  options.progress(1, 1);
-  if (tried.certificate.bound > Math.max(budget, rounding)) throw refusal(tried, budget, options);
-  return tried;
+): Promise<{ readonly plan: FixedPlan; readonly attempt: Attempt }> {
+  let passed: { readonly plan: FixedPlan; readonly attempt: Attempt } | undefined;
+  for (const [step, plan] of plans.entries()) {
+    const tried = judge(await part.measure(plan), plan.predicted, options);
+    options.progress(step + 1, plans.length);
+    if (tried.certificate.bound > Math.max(budget, rounding)) {
+      if (passed) break;
+      throw refusal(tried, budget, options);
+    }
+    passed = { plan, attempt: tried };
+  }
+  if (!passed) throw internal('there was no plan to certify');
+  return passed;
 }
 
-function refusal({ loss, certificate }: Attempt, budget: number, options: CertifyOptions): HeartwoodError {
-  const { bound, measured } = certificate;
+function refusal({ loss, weights, certificate }: Attempt, budget: number, options: CertifyOptions): HeartwoodError {
+  const { bound, measured, samples } = certificate;
+  const { counted } = options;
   const needed =
-    options.loss === 'kl' && measured < budget ? samplesNeeded(loss, budget, options.confidence) : undefined;
+    options.loss === 'kl' && measured < budget
+      ? samplesNeeded(loss, budget, options.confidence, options.seed, weights)
+      : undefined;
   return new HeartwoodError(
     'FAILED_PRECONDITION',
     `a loss budget of ${budget} nats cannot be certified: the least that was tried has a mean of ${measured.toPrecision(3)} nats on ` +
-      `${certificate.samples} samples, with the bound ${bound.toPrecision(3)}: the best budget that can be met is about that` +
-      (needed === undefined ? '' : `, or give ${4 * needed} calibration samples (a quarter of them certifies)`),
+      `${samples} ${counted.samples}, with the bound ${bound.toPrecision(3)}: the best budget that can be met is about that` +
+      (needed === undefined
+        ? ''
+        : `, or give ${Math.ceil(needed / counted.share)} calibration ${counted.samples} (${percent(counted.share)} of them certify)`),
   );
 }
+
+const percent = (share: number): string => `${Math.round(100 * share)} %`;

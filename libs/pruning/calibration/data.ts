@@ -16,6 +16,8 @@ export interface CalibrationData {
 export const defaultSamples = 2000;
 /** Half to fit; what is searched and what is certified are means over samples and need fewer. */
 const fractions = { fit: 0.5, search: 0.25, certify: 0.25 };
+/** Which share of the samples certifies. */
+export const certifyingShare = fractions.certify;
 
 /** Opens and splits calibration data. Throws what `openDataset` throws; INVALID_ARGUMENT when there are too few samples. */
 export async function openCalibration(

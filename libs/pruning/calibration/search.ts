@@ -1,18 +1,15 @@
-import { specOf } from '../../models/classifier.js';
-import { loadGraph } from '../../runtime/load-graph.js';
-import type { Session } from '../../runtime/runtime.js';
 import { replacedTensors } from '../artefact.js';
-import { batchFor, prepareSamples, type PreparedSamples } from '../measure/prepared.js';
+import type { PreparedSamples } from '../measure/prepared.js';
 import type { Certificate, FixedPlan } from '../plan.js';
 import type { Job } from '../job.js';
 import type { Segment } from '../../store/segments.js';
-import { denseGraph } from '../served-graph.js';
 import { HeartwoodError } from '../../errors/error.js';
 import { budgetFor, interpolate, type BudgetTable } from '../stages/budget.js';
 import type { StageParameters } from '../stages/parameters.js';
 import { budgetTable } from '../statistics/thresholds.js';
-import { attempt, certifyBudget, certifyFixed, rounding, type Attempt, type CertifyOptions } from './certify.js';
+import { attempt, certifyBudget, certifyFixed, judge, rounding, type Attempt, type CertifyOptions } from './certify.js';
 import { openNetwork, type OpenNetwork } from './network.js';
+import { preparePart } from './samples.js';
 import { gridOf, measureRows, type MeasuredRow } from './table.js';
 
 /** What the searched samples say: the thresholds by budget, and what each saves. */
@@ -24,6 +21,8 @@ export interface SearchResult {
 
 /** A plan that passed. */
 export interface CertifiedPlan {
+  /** Heads and neurons that are gone for good; null when none were asked for. */
+  readonly removed: FixedPlan | null;
   /** Its scale makes a served budget keep what was certified. Null without merging stages. */
   readonly table: BudgetTable | null;
   readonly segments: readonly Segment[];
@@ -50,24 +49,38 @@ export async function searchTable(
   });
 }
 
-/** Certifies the table at the budget asked for, or at the one that saves the FLOPs asked for. */
+/** Nominal savings at which tokens are measured, to split a target between them and the units that go for good. */
+const coarse = [0.15, 0.3, 0.45, 0.6, 0.75];
+
+/** What merging tokens costs and saves with every head and neuron in place; none without merging stages. */
+export async function tokenRows(job: Job, stages: readonly StageParameters[]): Promise<readonly MeasuredRow[]> {
+  if (stages.length === 0) return [];
+  return withNetwork(job, stages, null, 'search', (network, samples) =>
+    measureRows(network, samples, coarse, job.dense, (done, total) =>
+      job.context.progress({ stage: 'plan', done, total, unit: 'rows' }),
+    ),
+  );
+}
+
+/**
+ * Certifies the table at the budget asked for, or at the one that saves the FLOPs asked for; without a table the last of the plans for
+ * units that go for good which holds.
+ */
 export async function certifyPlan(
   job: Job,
   stages: readonly StageParameters[],
-  removed: FixedPlan | null,
+  plans: readonly FixedPlan[],
   { rows, table }: SearchResult,
 ): Promise<CertifiedPlan> {
+  if (!table) return certifyRemoval(job, plans);
+  const removed = plans[0] ?? null;
   const { lossBudget, flopsSaved, loss, confidence, seed } = job.request;
   return withNetwork(job, stages, removed, 'certify', async (network, samples) => {
     const progress = (done: number, total: number) =>
       job.context.progress({ stage: 'certify', done, total, unit: 'budgets' });
-    const options: CertifyOptions = { loss, confidence, seed, signal: job.context.signal, progress };
+    const { counted } = job.task;
+    const options: CertifyOptions = { loss, confidence, seed, counted, signal: job.context.signal, progress };
     const { segments } = network;
-    if (!table) {
-      const only = await certifyBudgetWithout(network, samples, lossBudget, options, removed);
-      if (only.flops >= job.dense) throw nothingSaved(job, only.flops);
-      return { table: null, segments, certificate: only };
-    }
     let passed: Attempt;
     let budget: number;
     if (lossBudget !== undefined) {
@@ -82,6 +95,7 @@ export async function certifyPlan(
     if (passed.certificate.flops >= job.dense) throw nothingSaved(job, passed.certificate.flops);
     const scale = budget > 0 ? passed.asked / budget : 1;
     return {
+      removed,
       table: { ...table, scale },
       segments,
       certificate: { ...passed.certificate, budget, predicted: predictedAt(rows, passed.asked, loss) },
@@ -125,20 +139,31 @@ function budgetOfSaving(table: BudgetTable, flopsSaved: number): number {
   return budgetFor(table, flopsSaved);
 }
 
-/** Heads and neurons alone: there is one network, and it passes or not. */
-async function certifyBudgetWithout(
-  network: OpenNetwork,
-  samples: PreparedSamples,
-  lossBudget: number | undefined,
-  options: CertifyOptions,
-  removed: FixedPlan | null,
-): Promise<Certificate> {
-  const predicted = removed?.predicted ?? 0;
-  const passed =
+/** Heads and neurons alone: the last of the plans that holds. */
+async function certifyRemoval(job: Job, plans: readonly FixedPlan[]): Promise<CertifiedPlan> {
+  const { lossBudget, loss, confidence, seed } = job.request;
+  const part = await job.task.prepare('certify');
+  const options: CertifyOptions = {
+    loss,
+    confidence,
+    seed,
+    counted: job.task.counted,
+    signal: job.context.signal,
+    progress: (done, total) => job.context.progress({ stage: 'certify', done, total, unit: 'plans' }),
+  };
+  const { plan, attempt } =
     lossBudget === undefined
-      ? await attempt(network, samples, predicted, [], options)
-      : await certifyFixed(network, samples, predicted, lossBudget, options);
-  return { ...passed.certificate, budget: lossBudget ?? Math.max(passed.certificate.bound, 0), predicted };
+      ? { plan: plans[0]!, attempt: judge(await part.measure(plans[0]!), plans[0]!.predicted, options) }
+      : await certifyFixed(part, plans, lossBudget, options);
+  const { flops, bound } = attempt.certificate;
+  if (flops >= job.dense) throw nothingSaved(job, flops);
+  const budget = lossBudget ?? Math.max(bound, 0);
+  return {
+    removed: plan,
+    table: null,
+    segments: [{ constant: flops, linear: 0, quadratic: 0, cross: 0 }],
+    certificate: { ...attempt.certificate, budget, predicted: plan.predicted },
+  };
 }
 
 /** Opens the network and one part of the data, hands them to the work, and frees them. */
@@ -156,23 +181,5 @@ async function withNetwork<T>(
     return await work(network, await preparePart(job, part));
   } finally {
     await network.dispose();
-  }
-}
-
-/** The samples of one part of the calibration data with the dense model's answers. */
-export async function preparePart(job: Job, part: 'search' | 'certify'): Promise<PreparedSamples> {
-  const { context, checkpoint, data } = job;
-  const spec = specOf(checkpoint);
-  let dense: Session | undefined;
-  try {
-    dense = await loadGraph(context.runtime, denseGraph(checkpoint), context.workDirectory);
-    const indices = data.parts[part];
-    return await prepareSamples(data.dataset, indices, dense, spec.image, {
-      batch: batchFor(spec.tokens, spec.hidden),
-      signal: context.signal,
-      progress: (done) => context.progress({ stage: part, done, total: indices.length, unit: 'samples' }),
-    });
-  } finally {
-    await dense?.dispose();
   }
 }

@@ -1,78 +1,80 @@
 import { setImmediate } from 'node:timers/promises';
 import { HeartwoodError } from '../../errors/error.js';
-import { curvatureFactors } from '../../curvature/factors.js';
-import { specOf } from '../../models/classifier.js';
-import type { ClassifierSpec } from '../../models/architectures/transformer.js';
-import { measureRows, type MeasuredRow } from '../calibration/table.js';
-import { openNetwork } from '../calibration/network.js';
-import { preparePart } from '../calibration/search.js';
+import type { MeasuredRow } from '../calibration/table.js';
 import type { Job } from '../job.js';
-import type { PreparedSamples } from '../measure/prepared.js';
 import type { FixedPlan } from '../plan.js';
 import { leastHeads, leastNeurons, removals, type RemovalStep, type UnitFamily } from '../selection/fixed-units.js';
-import type { StageParameters } from '../stages/parameters.js';
 import { budgetFor } from '../stages/budget.js';
 import { budgetTable } from '../statistics/thresholds.js';
-import { openGatedNetwork, type MeasuredPrefix } from './prefixes.js';
+import { FIXED_KINDS, type FixedUnit, type PreparedPart } from '../tasks/task.js';
+import { fixedCurvature } from './policies.js';
 import { nothingRemoved, type RemovedUnits } from './remove.js';
 
 /** Savings, as shares of the dense FLOPs, at which the order of removal is measured. */
 const levels = [0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8];
 const stepsAtOnce = 16;
-/** Of a budget that nothing can be adjusted to afterwards, this much is planned for. */
-const caution = 0.6;
+/** How often the way between the last measured prefix within the budget and the first beyond it is halved. */
+const halvings = 2;
 /** Beside tokens, this much at most: the rest is what thresholds can still be adjusted by when the plan is certified. */
 const fixedShare = 0.35;
-/** Nominal savings at which tokens are measured, to split the target between them and the units that go for good. */
-const coarse = [0.15, 0.3, 0.45, 0.6, 0.75];
+
+/** The first units of an order of removal, measured. */
+export interface MeasuredPrefix {
+  readonly removed: RemovedUnits;
+  /** ½ sᵀHs, nats per prediction. */
+  readonly predicted: number;
+  /** Share of the dense FLOPs. */
+  readonly saved: number;
+  /** Mean KL on the searched samples, nats. */
+  readonly measured: number;
+}
 
 /**
- * Chooses the heads and neurons to remove; null when none were asked for. In order of FLOPs saved per predicted nat, interactions
- * included (½ sᵀHs with the mean KL Hessian over the gates of both kinds); how far along that order is then decided by what the
- * searched samples measure, together with what merging tokens saves for the rest of the target.
+ * Chooses the heads and neurons to remove; none when none were asked for. In order of FLOPs saved per predicted nat, under the
+ * default policy with interactions (½ sᵀHs with the mean KL Hessian over the gates of both kinds); how far along that order is then decided
+ * by what the searched samples measure, together with what merging tokens saves for the rest of the target.
+ *
+ * @param tokenRows measures what merging tokens costs and saves by itself; none where no tokens are merged
+ * @returns the choice; where it alone has to meet a budget every prefix that the searched samples found within it, the safest first,
+ *   for certification to find the last that holds
  */
-export async function chooseFixedUnits(job: Job, stages: readonly StageParameters[]): Promise<FixedPlan | null> {
-  const { request, context, checkpoint, data } = job;
-  const kinds = (['heads', 'neurons'] as const).filter((kind) => request.units.includes(kind));
-  if (kinds.length === 0) return null;
-  const spec = specOf(checkpoint);
-  const { columns, U, K } = await curvatureFactors(
-    checkpoint,
-    { dataset: data.dataset, indices: data.parts.fit },
-    { kinds, seed: request.seed },
-    {
-      runtime: context.runtime,
-      workDirectory: context.workDirectory,
-      signal: context.signal,
-      progress: ({ done, total, unit }) => context.progress({ stage: 'plan', done, total, unit }),
-    },
-  );
-  const units = columns.flatMap(({ kind }) => unitsOfKind(spec, kind as 'heads' | 'neurons'));
+export async function chooseFixedUnits(
+  job: Job,
+  tokenRows: () => Promise<readonly MeasuredRow[]>,
+): Promise<readonly FixedPlan[]> {
+  const { request, task } = job;
+  const kinds = FIXED_KINDS.filter((kind) => request.units.includes(kind));
+  if (kinds.length === 0) return [];
+  const units = task.units(kinds);
   const family: UnitFamily = {
     name: 'units',
-    curvature: { kind: 'factors', U, K },
+    curvature: await fixedCurvature(request.policy, task, kinds, request.seed),
     cost: units.map(({ cost }) => cost),
     group: units.map(({ group }) => group),
-    least: [...spec.blocks.map(() => leastHeads), ...spec.blocks.map(() => leastNeurons)],
+    least: [...alike(task.blocks, leastHeads), ...alike(task.blocks, leastNeurons)],
   };
   const { lossBudget, flopsSaved } = request;
-  const samples = await preparePart(job, 'search');
-  const prefixes = await measureOrder(job, samples, removals([family]), (steps) => removedBy(steps, units, spec));
-  const rows = stages.length > 0 ? await tokenRows(job, samples, stages) : [];
+  const removed = (steps: readonly RemovalStep[]) => removedBy(steps, units, task.blocks);
+  const prefixes = await measureOrder(job, await task.prepare('search'), removals([family]), removed);
+  const rows = await tokenRows();
   const chosen =
-    lossBudget !== undefined ? withinBudget(prefixes, rows, lossBudget) : saving(prefixes, rows, flopsSaved!);
-  if (!chosen) {
-    if (rows.length > 0 || lossBudget !== undefined)
-      return { ...nothingRemoved(spec.blocks.length), predicted: 0, measured: 0 };
-    const most = Math.max(0, ...prefixes.map(({ saved }) => saved));
-    throw new HeartwoodError(
-      'FAILED_PRECONDITION',
-      `a share of ${flopsSaved} of the FLOPs cannot be saved by ${kinds.join(' and ')} alone; the most that can is ${most.toFixed(3)}`,
-    );
-  }
-  const { removed: gone, predicted, measured } = chosen;
-  return { ...gone, predicted, measured };
+    rows.length === 0 && lossBudget !== undefined
+      ? prefixes.filter(({ measured }) => measured <= lossBudget).sort((a, b) => a.measured - b.measured)
+      : [lossBudget !== undefined ? withinBudget(prefixes, rows, lossBudget) : saving(prefixes, rows, flopsSaved!)];
+  const plans = chosen
+    .filter((prefix) => prefix !== undefined)
+    .map(({ removed, predicted, measured }): FixedPlan => ({ ...removed, predicted, measured }));
+  if (plans.length > 0) return plans;
+  if (rows.length > 0 || lossBudget !== undefined)
+    return [{ ...nothingRemoved(task.blocks), predicted: 0, measured: 0 }];
+  const most = Math.max(0, ...prefixes.map(({ saved }) => saved));
+  throw new HeartwoodError(
+    'FAILED_PRECONDITION',
+    `a share of ${flopsSaved} of the FLOPs cannot be saved by ${kinds.join(' and ')} alone; the most that can is ${most.toFixed(3)}`,
+  );
 }
+
+const alike = (count: number, value: number): number[] => new Array<number>(count).fill(value);
 
 /**
  * Measures the order of removal at growing savings, until the target is behind it: second order foretells the order well, and less and
@@ -80,7 +82,7 @@ export async function chooseFixedUnits(job: Job, stages: readonly StageParameter
  */
 async function measureOrder(
   job: Job,
-  samples: PreparedSamples,
+  part: PreparedPart,
   order: Iterable<RemovalStep>,
   removed: (steps: readonly RemovalStep[]) => RemovedUnits,
 ): Promise<MeasuredPrefix[]> {
@@ -88,15 +90,26 @@ async function measureOrder(
   const { lossBudget = Infinity, flopsSaved = Infinity } = request;
   const prefixes: MeasuredPrefix[] = [];
   const steps: RemovalStep[] = [];
-  const network = await openGatedNetwork(job);
-  const measure = async ({ predicted, saved }: RemovalStep) => {
-    const units = removed(steps);
-    const measured = await network.measure(samples, units);
+  const network = await part.openGated();
+  const measure = async (count: number) => {
+    const { predicted, saved } = steps[count - 1]!;
+    const units = removed(steps.slice(0, count));
+    const measured = await network.measure(units);
     prefixes.push({ removed: units, predicted, saved: saved / dense, measured });
     context.progress({ stage: 'plan', done: prefixes.length, total: levels.length, unit: 'plans' });
     return measured;
   };
+  /** Measures between a prefix that is within the budget and one that is not. */
+  const halve = async (within: number, beyond: number) => {
+    let [low, high] = [within, beyond];
+    for (let turn = 0; turn < halvings && high - low > 1; turn++) {
+      const middle = (low + high) >> 1;
+      if ((await measure(middle)) > lossBudget) high = middle;
+      else low = middle;
+    }
+  };
   try {
+    let within = 0;
     for (const step of order) {
       // Thousands of steps in a row would keep the process from its signals, streams and leases.
       if (steps.length % stepsAtOnce === 0) await setImmediate();
@@ -105,49 +118,25 @@ async function measureOrder(
       const saved = step.saved / dense;
       const target = saved >= flopsSaved;
       if (saved < (levels[prefixes.length] ?? Infinity) && !target) continue;
-      if ((await measure(step)) > lossBudget || target) return prefixes;
+      const measured = await measure(steps.length);
+      if (target) return prefixes;
+      if (measured > lossBudget) {
+        await halve(within, steps.length);
+        return prefixes;
+      }
+      within = steps.length;
     }
     const last = steps.at(-1);
-    if (last && last.saved / dense > (prefixes.at(-1)?.saved ?? 0)) await measure(last);
+    if (last && last.saved / dense > (prefixes.at(-1)?.saved ?? 0)) await measure(steps.length);
     return prefixes;
   } finally {
     await network.dispose();
   }
 }
 
-/** The unit of a column: its block, its index there, its group and what it costs. */
-interface Unit {
-  readonly kind: 'heads' | 'neurons';
-  readonly block: number;
-  readonly index: number;
-  readonly group: number;
-  /** FLOPs of a sample with all its tokens. */
-  readonly cost: number;
-}
-
-function unitsOfKind(spec: ClassifierSpec, kind: Unit['kind']): Unit[] {
-  const { tokens, hidden, headWidth, blocks } = spec;
-  // Head: four products of hidden × width a token, and two of width a pair. Neuron: two products of hidden a token.
-  const cost = {
-    heads: 8 * tokens * hidden * headWidth + tokens ** 2 * (4 * headWidth + 5),
-    neurons: tokens * (4 * hidden + 8),
-  }[kind];
-  return blocks.flatMap((shape, block) =>
-    Array.from({ length: shape[kind] }, (_, index) => ({
-      kind,
-      block,
-      index,
-      group: kind === 'heads' ? block : blocks.length + block,
-      cost,
-    })),
-  );
-}
-
-function removedBy(steps: readonly RemovalStep[], units: readonly Unit[], spec: ClassifierSpec): RemovedUnits {
-  const found = {
-    heads: spec.blocks.map((): number[] => []),
-    neurons: spec.blocks.map((): number[] => []),
-  };
+function removedBy(steps: readonly RemovalStep[], units: readonly FixedUnit[], blocks: number): RemovedUnits {
+  const lists = () => Array.from({ length: blocks }, (): number[] => []);
+  const found = { heads: lists(), neurons: lists() };
   for (const { unit } of steps) {
     const { kind, block, index } = units[unit]!;
     found[kind][block]!.push(index);
@@ -156,28 +145,12 @@ function removedBy(steps: readonly RemovalStep[], units: readonly Unit[], spec: 
   return found;
 }
 
-async function tokenRows(
-  job: Job,
-  samples: PreparedSamples,
-  stages: readonly StageParameters[],
-): Promise<MeasuredRow[]> {
-  const network = await openNetwork(job.context.runtime, job.checkpoint, new Map(), stages, job.context);
-  try {
-    return await measureRows(network, samples, coarse, job.dense, (done, total) =>
-      job.context.progress({ stage: 'plan', done, total, unit: 'rows' }),
-    );
-  } finally {
-    await network.dispose();
-  }
-}
-
 /** The prefix that, with tokens merged for what is left of the budget, saves the most. */
 function withinBudget(
   prefixes: readonly MeasuredPrefix[],
   rows: readonly MeasuredRow[],
   budget: number,
 ): MeasuredPrefix | undefined {
-  if (rows.length === 0) return prefixes.filter(({ measured }) => measured <= caution * budget).at(-1);
   let [best, most] = [undefined as MeasuredPrefix | undefined, savedFor(rows, budget)];
   for (const prefix of prefixes) {
     const rest = budget - prefix.measured;

@@ -12,6 +12,7 @@ import { createRuntime } from '../../runtime/runtime.js';
 import type { TensorValue } from '../../runtime/tensor.js';
 import { servedGraph } from '../served-graph.js';
 import { smallShape, writeSmallModel } from '../testing/small-model.js';
+import { classifierLayout } from './layout.js';
 import { removeUnits } from './remove.js';
 
 const root = await mkdtemp(join(tmpdir(), 'heartwood-remove-'));
@@ -26,7 +27,7 @@ test('removing heads and neurons is what gates of zero do, and the tensors are s
   const checkpoint = await openCheckpoint(modelDirectory);
   const spec = specOf(checkpoint);
   const removed = { heads: [[1], [], [0, 2]], neurons: [[], [3, 5, 39], [0]] };
-  const replaced = await removeUnits(checkpoint, spec, removed);
+  const replaced = await removeUnits(checkpoint, classifierLayout(spec), removed);
   const smaller = specOf(checkpoint, checkpointWeights(checkpoint, replaced));
   assert.deepEqual(
     smaller.blocks.map(({ heads, neurons }) => [heads, neurons]),

@@ -3,15 +3,21 @@ import type { TensorValue } from '../../runtime/tensor.js';
 import { argmax, klDivergence, logSoftmax } from './divergence.js';
 import type { PreparedSamples } from './prepared.js';
 
-/** What a pruned model does, sample by sample. */
-export interface SampleMeasures {
-  /** KL(dense ‖ pruned), nats. */
+/** What a pruned model loses, by independent sample: an image, or a document (whose positions depend on each other). */
+export interface LossMeasures {
+  /** KL(dense ‖ pruned), nats: the mean of the sample's predictions. */
   readonly kl: Float64Array;
+  /** Predictions that each sample holds; absent where each is one. */
+  readonly weights?: Float64Array | undefined;
   /** Cross-entropy pruned − dense, nats; absent without labels. */
   readonly crossEntropyRise: Float64Array | undefined;
-  /** 1 where the answer is the label; absent without labels. */
-  readonly denseCorrect: Uint8Array | undefined;
-  readonly prunedCorrect: Uint8Array | undefined;
+  /** The share of its predictions that are the label, 0 or 1 of an image; absent without labels. */
+  readonly denseCorrect: ArrayLike<number> | undefined;
+  readonly prunedCorrect: ArrayLike<number> | undefined;
+}
+
+/** What a pruned classifier does, image by image. */
+export interface SampleMeasures extends LossMeasures {
   /** The summed predicted cost of what was merged, where the model tells it. */
   readonly cost: Float64Array | undefined;
   /** [samples][stages]. */
@@ -65,9 +71,13 @@ export async function measure(
   };
 }
 
-/** The mean of what is there. */
-export function meanOf(values: ArrayLike<number>): number {
-  let sum = 0;
-  for (let i = 0; i < values.length; i++) sum += values[i]!;
-  return sum / values.length;
+/** The mean of what is there, each value counted by its weight where there are weights. */
+export function meanOf(values: ArrayLike<number>, weights?: ArrayLike<number>): number {
+  let [sum, total] = [0, 0];
+  for (let i = 0; i < values.length; i++) {
+    const weight = weights?.[i] ?? 1;
+    sum += weight * values[i]!;
+    total += weight;
+  }
+  return sum / total;
 }

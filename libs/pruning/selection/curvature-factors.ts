@@ -2,10 +2,11 @@ import { internal, invalid } from '../../errors/error.js';
 
 /**
  * The Hessian over the gates of a family of units, as far as choosing units needs it. `full`: H itself, [n, n], symmetric.
- * `factors`: rows u_k of U [K, n] with H ≈ UᵀU / K, as the probes of an output sketch are; n may be large, H is never formed.
+ * `diagonal`: units that do not interact. `factors`: rows u_k of U [K, n] with H ≈ UᵀU / K, as the probes of an output sketch are; n may be large, H is never formed.
  */
 export type UnitCurvature =
   | { readonly kind: 'full'; readonly H: Float64Array | Float32Array }
+  | { readonly kind: 'diagonal'; readonly diagonal: Float64Array }
   | { readonly kind: 'factors'; readonly U: Float32Array; readonly K: number };
 
 /**
@@ -35,6 +36,11 @@ export function fieldOf(curvature: UnitCurvature, n: number): Field {
     if (curvature.H.length !== n * n)
       throw invalid(`a Hessian has ${curvature.H.length} elements, expected ${n} × ${n}`);
     return new FullField(checked(curvature.H), n);
+  }
+  if (curvature.kind === 'diagonal') {
+    if (curvature.diagonal.length !== n)
+      throw invalid(`a Hessian's diagonal has ${curvature.diagonal.length} elements, expected ${n}`);
+    return new DiagonalField(checked(curvature.diagonal));
   }
   const { U, K } = curvature;
   if (U.length !== K * n || K < 1) throw invalid(`factors have ${U.length} elements, expected ${K} × ${n}`);
@@ -66,6 +72,28 @@ class FullField implements Field {
 
   choosePool(): void {
     throw internal('a full Hessian needs no pool');
+  }
+}
+
+/** Without interactions H s does not reach those that are left. */
+class DiagonalField implements Field {
+  readonly values: Float64Array;
+  pool: Int32Array = new Int32Array(0);
+
+  constructor(readonly diagonal: Float64Array) {
+    this.values = new Float64Array(diagonal.length);
+  }
+
+  take(): void {
+    // Nobody else's loss changes.
+  }
+
+  refresh(): void {
+    // Always exact.
+  }
+
+  choosePool(units: Int32Array): void {
+    this.pool = units;
   }
 }
 

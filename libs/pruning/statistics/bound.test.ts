@@ -114,3 +114,27 @@ test("the normal distribution and Student's t, against tables", () => {
   close(studentQuantile(0.95, 10), 1.8124611, 1e-3);
   close(studentQuantile(0.95, 199), 1.6525467, 1e-6);
 });
+
+test('weighted samples: the mean is the weighted one, equal weights change nothing, and the bound holds', (t) => {
+  const random = randomFor(5);
+  const values = Float64Array.from({ length: 40 }, () => logNormal(1)(random));
+  assert.deepEqual(
+    upperBound(values, 0.95, 1, new Float64Array(40).fill(3)).bound.toFixed(9),
+    upperBound(values, 0.95, 1).bound.toFixed(9),
+  );
+  const weights = Float64Array.from({ length: 40 }, (_, i) => 1 + (i % 7));
+  const total = weights.reduce((a, b) => a + b, 0);
+  const expected = values.reduce((sum, value, i) => sum + (value * weights[i]!) / total, 0);
+  assert.ok(Math.abs(upperBound(values, 0.95, 1, weights).mean - expected) < 1e-12);
+  // Documents of which the longer ones lose more: the weighted mean of all there are is E[w x] / E[w].
+  let missed = 0;
+  for (let run = 0; run < 150; run++) {
+    const draw = randomFor(run, 77);
+    const lengths = Float64Array.from({ length: 60 }, () => 1 + 9 * uniform(draw));
+    const losses = lengths.map((length) => (length / 10) * logNormal(1)(draw));
+    // E[w²] / 10 E[w] of w uniform on 1 … 10.
+    if (upperBound(losses, 0.95, run, lengths).bound < 37 / 55) missed++;
+  }
+  t.diagnostic(`missed in ${((100 * missed) / 150).toFixed(1)} % of 150 runs`);
+  assert.ok(missed <= 0.12 * 150, `missed in ${missed} of 150`);
+});

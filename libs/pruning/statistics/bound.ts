@@ -31,11 +31,20 @@ export const leastSamples = 20;
  * log-normal with σ 1.3 to 1.6 at 30, 50 and 65 % fewer FLOPs. For lighter tails the bound is on the safe side; a rare mode of far
  * greater values, of which the sample holds hardly any, defeats every method that knows the sample alone.
  *
+ * Samples that are documents count by their predictions: with `weights` w the mean is R = Σ w x / Σ w, which to first order varies as
+ * the plain mean of R + w (x − R) / w̄ does (the linearisation of a ratio, Cochran 1977, § 6), and that is what the bounds are of.
+ *
  * @param values nats per sample, at least {@link leastSamples}
  * @param confidence such as 0.95
+ * @param weights how much each counts, above 0; all the same when absent
  * @throws HeartwoodError INVALID_ARGUMENT when there are too few, or one is negative or not finite
  */
-export function upperBound(values: ArrayLike<number>, confidence: number, seed: number): Bound {
+export function upperBound(
+  values: ArrayLike<number>,
+  confidence: number,
+  seed: number,
+  weights?: ArrayLike<number>,
+): Bound {
   if (!(confidence > 0.5 && confidence < 1)) throw invalid(`confidence is ${confidence}, expected between 0.5 and 1`);
   const n = values.length;
   if (n < leastSamples) throw invalid(`a bound of the mean needs at least ${leastSamples} samples, got ${n}`);
@@ -45,13 +54,25 @@ export function upperBound(values: ArrayLike<number>, confidence: number, seed: 
     }
     return Math.max(0, value);
   });
-  const centre = mean(losses);
+  const linear = linearised(losses, weights);
+  const centre = mean(linear);
   const bound = Math.max(
-    studentBound(losses, centre, confidence),
-    acceleratedBound(losses, centre, confidence, seed),
-    logNormalTailBound(losses.slice().sort(), confidence) ?? 0,
+    studentBound(linear, centre, confidence),
+    acceleratedBound(linear, centre, confidence, seed),
+    logNormalTailBound(linear.map((value) => Math.max(0, value)).sort(), confidence) ?? 0,
   );
   return { mean: centre, bound, samples: n };
+}
+
+/** R + w (x − R) / w̄ of every value; the values themselves where all weigh the same. */
+function linearised(values: Float64Array, weights: ArrayLike<number> | undefined): Float64Array {
+  if (!weights) return values;
+  if (weights.length !== values.length)
+    throw invalid(`${values.length} samples have ${weights.length} weights, expected one each`);
+  const middle = mean(weights);
+  let ratio = 0;
+  for (let i = 0; i < values.length; i++) ratio += (weights[i]! * values[i]!) / middle / values.length;
+  return values.map((value, i) => ratio + (weights[i]! / middle) * (value - ratio));
 }
 
 /**
@@ -59,12 +80,18 @@ export function upperBound(values: ArrayLike<number>, confidence: number, seed: 
  * A rise may be negative, so there is no log-normal tail to add.
  * @throws HeartwoodError INVALID_ARGUMENT when there are too few, or one is not finite
  */
-export function upperBoundSigned(values: ArrayLike<number>, confidence: number, seed: number): Bound {
+export function upperBoundSigned(
+  values: ArrayLike<number>,
+  confidence: number,
+  seed: number,
+  weights?: ArrayLike<number>,
+): Bound {
   if (!(confidence > 0.5 && confidence < 1)) throw invalid(`confidence is ${confidence}, expected between 0.5 and 1`);
   const n = values.length;
   if (n < leastSamples) throw invalid(`${n} values are too few for a bound, expected at least ${leastSamples}`);
-  const list = Float64Array.from(values);
-  if (!list.every(Number.isFinite)) throw invalid('a value is not finite, expected nats');
+  const given = Float64Array.from(values);
+  if (!given.every(Number.isFinite)) throw invalid('a value is not finite, expected nats');
+  const list = linearised(given, weights);
   const centre = mean(list);
   const bound = Math.max(studentBound(list, centre, confidence), acceleratedBound(list, centre, confidence, seed));
   return { mean: centre, bound, samples: n };
@@ -74,8 +101,14 @@ export function upperBoundSigned(values: ArrayLike<number>, confidence: number, 
  * How many samples like these would have their bound within the budget: the width of the bound shrinks as 1/√n. Infinity
  * when the mean itself is not below the budget; at least {@link leastSamples}.
  */
-export function samplesNeeded(values: ArrayLike<number>, budget: number, confidence: number, seed = 0): number {
-  const found = upperBound(values, confidence, seed);
+export function samplesNeeded(
+  values: ArrayLike<number>,
+  budget: number,
+  confidence: number,
+  seed = 0,
+  weights?: ArrayLike<number>,
+): number {
+  const found = upperBound(values, confidence, seed, weights);
   if (found.mean >= budget) return found.bound <= budget ? found.samples : Infinity;
   const ratio = (found.bound - found.mean) / (budget - found.mean);
   return Math.max(leastSamples, Math.ceil(found.samples * ratio * ratio));

@@ -7,20 +7,6 @@ import { measure, meanOf } from '../measure/measure.js';
 import type { PreparedSamples } from '../measure/prepared.js';
 import type { RemovedUnits } from './remove.js';
 
-/** The first units of an order of removal. */
-export interface Prefix {
-  readonly removed: RemovedUnits;
-  /** ½ sᵀHs, nats per sample. */
-  readonly predicted: number;
-  /** Share of the dense FLOPs. */
-  readonly saved: number;
-}
-
-export interface MeasuredPrefix extends Prefix {
-  /** Mean KL on the samples, nats. */
-  readonly measured: number;
-}
-
 /** The unpruned network with gates on heads and neurons, by which any choice of them can be measured. */
 export interface GatedNetwork {
   /** Mean KL on the samples, nats, with gates of zero on what is removed. */
@@ -28,7 +14,10 @@ export interface GatedNetwork {
   dispose(): Promise<void>;
 }
 
-export async function openGatedNetwork({ checkpoint, context }: Job): Promise<GatedNetwork> {
+export async function openGatedNetwork({
+  checkpoint,
+  context,
+}: Pick<Job, 'checkpoint' | 'context'>): Promise<GatedNetwork> {
   const spec = specOf(checkpoint);
   const kinds = ['heads', 'neurons'] as const;
   const { g, logits } = buildClassifier(checkpoint, { lowering: 'canonical', gates: kinds, name: 'gated' });

@@ -1,0 +1,46 @@
+import { randomFor } from '../../data/random.js';
+import type { UnitCurvature } from '../selection/curvature-factors.js';
+import { policies, type PolicyName } from '../policies/index.js';
+import type { FixedKind, FixedTask } from '../tasks/task.js';
+
+/** What a policy says of units that can go for good, as second order would: the loss of a set s is ½ sᵀHs. */
+type FixedPolicy = (task: FixedTask, kinds: readonly FixedKind[], seed: number) => Promise<UnitCurvature>;
+
+/** Scores that know no interactions are a diagonal: the loss of a set is the sum of its scores. */
+const alone = (scores: ArrayLike<number>): UnitCurvature => ({
+  kind: 'diagonal',
+  diagonal: Float64Array.from(scores, (score) => 2 * score),
+});
+
+/** The mean KL Hessian over the gates of all kinds, interactions included. */
+const byCurvature: FixedPolicy = async (task, kinds) => {
+  const { U, K } = await task.factors(kinds);
+  return { kind: 'factors', U, K };
+};
+
+/** Policies that judge heads and neurons in another way than by curvature; the others differ in what they do with tokens alone. */
+const others: Partial<Record<PolicyName, FixedPolicy>> = {
+  /** First order: the mean over samples of |∂L/∂m| of the cross-entropy (Molchanov et al., arXiv 1611.06440). */
+  taylor: async (task, kinds) => alone(await task.slopes(kinds)),
+  /** The squared norm of the weights that go with a unit; by their number, since the best of them saves the most for the least. */
+  magnitude: async (task, kinds) => alone(await task.magnitudes(kinds)),
+  random: async (task, kinds, seed) => {
+    const random = randomFor(seed, 31);
+    return alone(task.units(kinds).map(({ cost }) => cost * (((random.next() >>> 0) + 0.5) / 2 ** 32)));
+  },
+};
+
+/** How a policy judges the units of these kinds, in the order of `task.units`. */
+export function fixedCurvature(
+  policy: PolicyName,
+  task: FixedTask,
+  kinds: readonly FixedKind[],
+  seed: number,
+): Promise<UnitCurvature> {
+  return (others[policy] ?? byCurvature)(task, kinds, seed);
+}
+
+/** Whether a policy's judgement of these units needs labels. */
+export function needsLabels(policy: PolicyName, units: readonly string[]): boolean {
+  return policies[policy].needsLabels && (units.includes('tokens') || policy in others);
+}

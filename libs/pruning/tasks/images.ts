@@ -1,0 +1,61 @@
+import { curvatureFactors } from '../../curvature/factors.js';
+import { meanSlopes } from '../../curvature/slopes.js';
+import { specOf } from '../../models/classifier.js';
+import { replacedTensors } from '../artefact.js';
+import { certifyingShare } from '../calibration/data.js';
+import { openNetwork } from '../calibration/network.js';
+import { preparePart } from '../calibration/samples.js';
+import { openGatedNetwork } from '../fixed/gated.js';
+import { classifierLayout } from '../fixed/layout.js';
+import { squaredNorms } from '../fixed/magnitudes.js';
+import type { Job } from '../job.js';
+import { meanOf } from '../measure/measure.js';
+import { flopsAt } from '../../store/segments.js';
+import { fixedUnits, type FixedTask } from './task.js';
+
+/** Heads and neurons of an image classifier. */
+export function imageTask(job: Omit<Job, 'task'>): FixedTask {
+  const { checkpoint, context, data, request } = job;
+  const spec = specOf(checkpoint);
+  const { tokens, special, hidden, headWidth } = spec;
+  const fit = { dataset: data.dataset, indices: data.parts.fit };
+  const quietly = {
+    ...context,
+    progress: ({ done, total, unit }: { done: number; total: number; unit: string }) =>
+      context.progress({ stage: 'plan', done, total, unit }),
+  };
+  return {
+    blocks: spec.blocks.length,
+    counted: { samples: 'samples', share: certifyingShare },
+    units: (kinds) =>
+      fixedUnits(spec.blocks, kinds, (kind, block) => {
+        // The last block is computed for the special tokens alone, but for its keys and values.
+        const asking = block === spec.blocks.length - 1 ? special : tokens;
+        // Neuron: two products of hidden a token. Head: four of hidden × width, and two of width a pair of tokens.
+        if (kind === 'neurons') return asking * (4 * hidden + 8);
+        return 4 * (asking + tokens) * hidden * headWidth + asking * tokens * (4 * headWidth + 5);
+      }),
+    factors: (kinds) => curvatureFactors(checkpoint, fit, { kinds, seed: request.seed }, quietly),
+    slopes: (kinds) => meanSlopes(checkpoint, fit, kinds, quietly),
+    magnitudes: (kinds) => squaredNorms(checkpoint, classifierLayout(spec), kinds),
+    async prepare(part) {
+      const samples = await preparePart(job, part);
+      return {
+        openGated: async () => {
+          const network = await openGatedNetwork(job);
+          return { measure: (removed) => network.measure(samples, removed), dispose: () => network.dispose() };
+        },
+        async measure(removed) {
+          const replaced = await replacedTensors({ removed }, checkpoint);
+          const network = await openNetwork(context.runtime, checkpoint, replaced, [], context);
+          try {
+            const losses = await network.measure(samples, []);
+            return { losses, flops: meanOf(losses.kept.map((row) => flopsAt(network.segments, row, network.tokens))) };
+          } finally {
+            await network.dispose();
+          }
+        },
+      };
+    },
+  };
+}

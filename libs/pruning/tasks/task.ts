@@ -1,0 +1,81 @@
+import type { CurvatureFactors } from '../../curvature/factors.js';
+import type { RemovedUnits } from '../fixed/remove.js';
+import type { LossMeasures } from '../measure/measure.js';
+
+/** Kinds of units that can go for good. */
+export const FIXED_KINDS = ['heads', 'neurons'] as const;
+export type FixedKind = (typeof FIXED_KINDS)[number];
+
+/** A unit that can go for good. */
+export interface FixedUnit {
+  readonly kind: FixedKind;
+  readonly block: number;
+  readonly index: number;
+  /** Units of one group keep each other company: some of every group stay. */
+  readonly group: number;
+  /** FLOPs of a sample (of a token, where the model predicts tokens) that go with it. */
+  readonly cost: number;
+}
+
+/** A network from which any choice of units can be taken by its gates. */
+export interface GatedNetwork {
+  /** Mean KL to the unpruned network, nats, with gates of zero on what is removed. */
+  measure(removed: RemovedUnits): Promise<number>;
+  dispose(): Promise<void>;
+}
+
+/** What a network as it would be served loses, and costs. */
+export interface NetworkMeasures {
+  readonly losses: LossMeasures;
+  /** Mean FLOPs of a sample. */
+  readonly flops: number;
+}
+
+/** One part of the calibration data, with the unpruned model's answers to it. */
+export interface PreparedPart {
+  openGated(): Promise<GatedNetwork>;
+  /** The network without these units, as it would be served. */
+  measure(removed: RemovedUnits | null): Promise<NetworkMeasures>;
+}
+
+export type PartName = 'fit' | 'search' | 'certify';
+
+/**
+ * What removing heads and neurons needs to know of a kind of model; the rest (order, how far, certification) is the same for all. The
+ * currency of every loss is nats per prediction: of an image, or of a token.
+ */
+export interface FixedTask {
+  readonly blocks: number;
+  /** What independent samples are called ('samples', 'documents'), and which share of the calibration data certifies. */
+  readonly counted: { readonly samples: string; readonly share: number };
+  units(kinds: readonly FixedKind[]): readonly FixedUnit[];
+  /** A root of the mean KL Hessian over the gates of these kinds, in the order of `units`. */
+  factors(kinds: readonly FixedKind[]): Promise<CurvatureFactors>;
+  /** The mean over the samples of |∂L/∂m| of the cross-entropy, in the order of `units`. */
+  slopes(kinds: readonly FixedKind[]): Promise<Float64Array>;
+  /** The summed squares of the weights that go with each, in the order of `units`. */
+  magnitudes(kinds: readonly FixedKind[]): Promise<Float64Array>;
+  prepare(part: 'search' | 'certify'): Promise<PreparedPart>;
+}
+
+/**
+ * The units of some kinds, kind by kind and block by block; heads of a block are one group, its neurons another.
+ * @param cost FLOPs that go with a unit of a kind in a block
+ */
+export function fixedUnits(
+  blocks: readonly Readonly<Record<FixedKind, number>>[],
+  kinds: readonly FixedKind[],
+  cost: (kind: FixedKind, block: number) => number,
+): FixedUnit[] {
+  return kinds.flatMap((kind) =>
+    blocks.flatMap((shape, block) =>
+      Array.from({ length: shape[kind] }, (_, index) => ({
+        kind,
+        block,
+        index,
+        group: kind === 'heads' ? block : blocks.length + block,
+        cost: cost(kind, block),
+      })),
+    ),
+  );
+}
