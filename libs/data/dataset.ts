@@ -15,17 +15,22 @@ export interface LabelledSample {
   readonly name: string;
 }
 
-export interface Dataset {
+/** What data of any kind have: images here, windows of text in text/dataset.ts. */
+export interface DatasetOf<Sample> {
   readonly name: string;
   /** SHA-256, hexadecimal, of what identifies the data; what it covers is said where each kind is opened. */
   readonly digest: string;
   readonly size: number;
+  /** Reads one sample. Throws OUT_OF_RANGE, or INVALID_ARGUMENT naming a broken file. */
+  read(index: number): Promise<Sample>;
+}
+
+/** Images, preprocessed as they are read. */
+export interface Dataset extends DatasetOf<LabelledSample> {
   /** Names of the classes in the order of the labels, where known. */
   readonly classes: readonly string[] | undefined;
   /** Whether samples have labels. */
   readonly labelled: boolean;
-  /** Reads and preprocesses one sample. Throws OUT_OF_RANGE, or INVALID_ARGUMENT naming a broken file. */
-  read(index: number): Promise<LabelledSample>;
   /** The sample as an encoded image: the original file, or a PNG of the raw pixels; undefined for data that are tensors. */
   image(index: number): Promise<Uint8Array | undefined>;
 }

@@ -3,6 +3,7 @@ import { stat } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { HeartwoodError, invalid } from '../errors/error.js';
 import type { ImagePreprocessing } from '../models/preprocessing.js';
+import { parseBundled } from './bundled.js';
 import { findCifarFiles, isCifarFile, openCifar } from './cifar.js';
 import type { Dataset, DatasetOptions } from './dataset.js';
 import { openDemoDigits } from './demo-digits.js';
@@ -10,13 +11,6 @@ import { splits } from './digits.js';
 import { findIdxImages, isIdxImages, openIdx } from './idx.js';
 import { openImageFolder } from './image-folder.js';
 import { openTensors } from './tensors.js';
-
-/** Whether a spec names bundled data, or a split of it, that is there. */
-export function isBundled(spec: string): boolean {
-  return spec === bundled || splits.some((split) => spec === `${bundled}/${split}`);
-}
-
-const bundled = 'demo:digits';
 
 /** What a spec turned out to be. */
 interface Located {
@@ -33,9 +27,9 @@ interface DatasetKind {
 
 const kinds: readonly DatasetKind[] = [
   {
-    expects: bundled,
+    expects: 'demo:digits',
     async open({ spec, options }, preprocessing) {
-      return spec === bundled ? openDemoDigits(preprocessing, options.split) : undefined;
+      return spec === 'demo:digits' ? openDemoDigits(preprocessing, options.split) : undefined;
     },
   },
   {
@@ -87,14 +81,15 @@ export async function openDataset(
 }
 
 async function locate(spec: string, options: DatasetOptions): Promise<Located> {
+  const bundled = parseBundled(spec);
+  if (bundled) {
+    const { name, split } = bundled;
+    if (bundled.kind !== 'images') throw invalid(`${spec} holds text, where images are expected`);
+    return { spec: name, kind: 'name', options: split ? { ...options, split } : options };
+  }
   const split = splits.find((name) => spec.endsWith(`/${name}`));
   const parent = split && spec.slice(0, -split.length - 1);
   const bySplit = split && { ...options, split };
-  if (spec.startsWith('demo:')) {
-    const name = parent ?? spec;
-    if (name !== bundled) throw new HeartwoodError('NOT_FOUND', `${spec} is no bundled dataset: expected ${bundled}`);
-    return { spec: name, kind: 'name', options: bySplit ?? options };
-  }
   const kind = await kindOf(spec);
   if (kind !== undefined) return { spec, kind, options };
   // A folder of that name comes first: an image folder often has its splits as folders.

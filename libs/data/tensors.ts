@@ -2,9 +2,10 @@
 import { basename } from 'node:path';
 import { HeartwoodError, invalid } from '../errors/error.js';
 import type { ImagePreprocessing } from '../models/preprocessing.js';
-import { readSafetensors, readTensor, readTensorBytes, type TensorLocation } from '../models/safetensors.js';
+import { readSafetensors, readTensor, type TensorLocation } from '../models/safetensors.js';
 import { digestFiles } from './byte-source.js';
 import { checkIndex, checkLabel, type Dataset } from './dataset.js';
+import { readIntegers } from './integers.js';
 import { outputSize } from './preprocess.js';
 
 /**
@@ -65,18 +66,7 @@ async function readLabels(
   if (labels.shape.length !== 1 || labels.shape[0] !== size) {
     throw invalid(`${path}: labels is [${labels.shape.join(', ')}], expected [${size}] as pixel_values`);
   }
-  const bytes = Buffer.from(await readTensorBytes(labels));
-  const read = integerReaders[labels.type];
-  if (!read) throw invalid(`${path}: labels is ${labels.type}, expected integers`);
-  // Checked before they are narrowed: 2³² would come out as class 0.
-  const values = Array.from({ length: size }, (_, at) => read(bytes, at));
+  const values = await readIntegers(path, labels);
   for (const [index, value] of values.entries()) checkLabel(path, index, value, classes);
   return Int32Array.from(values);
 }
-
-const integerReaders: Readonly<Record<string, (bytes: Buffer, at: number) => number>> = {
-  int64: (bytes, at) => Number(bytes.readBigInt64LE(at * 8)),
-  int32: (bytes, at) => bytes.readInt32LE(at * 4),
-  int8: (bytes, at) => bytes.readInt8(at),
-  uint8: (bytes, at) => bytes.readUInt8(at),
-};

@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join } from 'node:path';
-import { isBundled } from '../../libs/data/open.js';
+import { bundledNames, isBundled } from '../../libs/data/bundled.js';
 import { HeartwoodError, invalid } from '../../libs/errors/error.js';
 import { checkName } from '../../libs/store/names.js';
 import type { PruneRequest as WireRequest } from '../../proto/gen/heartwood/pruning/v1/pruning.js';
@@ -48,11 +48,11 @@ export async function checkRequest(request: WireRequest | undefined): Promise<Jo
 }
 
 function checkData(data: string): string {
-  if (!data.startsWith('demo:')) return checkPath(data, 'data', 'calibration data, or demo:digits');
+  if (!data.startsWith('demo:')) return checkPath(data, 'data', `calibration data, or ${bundledNames.join(' or ')}`);
   if (!isBundled(data)) {
     throw new HeartwoodError(
       'NOT_FOUND',
-      `data: no bundled dataset ${JSON.stringify(data.slice(0, 200))}, expected demo:digits, or a split of it such as demo:digits/test`,
+      `data: no bundled dataset ${JSON.stringify(data.slice(0, 200))}, expected ${bundledNames.join(' or ')}, or a split of it such as demo:digits/test`,
     );
   }
   return data;

@@ -1,0 +1,138 @@
+/**
+ * A `tokenizer.json` of Hugging Face: text to token numbers by the library `@huggingface/tokenizers`, and numbers to bytes. Every
+ * GPT-NeoX model has a byte-level one, where a token is a string of bytes: a character may lie across several tokens.
+ */
+import { createHash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { Tokenizer as Library, type PreTokenizer } from '@huggingface/tokenizers';
+import { z } from 'zod';
+import { HeartwoodError, internal, invalid, messageOf } from '../../errors/error.js';
+import { bytesOfToken } from './byte-alphabet.js';
+
+const decoderSchema = z.looseObject({
+  type: z.string(),
+  decoders: z.array(z.looseObject({ type: z.string() })).optional(),
+});
+const fileSchema = z.looseObject({
+  model: z.looseObject({ type: z.string().optional() }),
+  decoder: decoderSchema.nullish(),
+  added_tokens: z
+    .array(z.looseObject({ id: z.int().min(0), content: z.string(), special: z.boolean().optional() }))
+    .default([]),
+});
+
+/**
+ * GPT-2's words, by White_Space, which is what \s means to the reference: JavaScript's has U+FEFF more and U+0085 less, and on those the
+ * library's own pattern goes astray.
+ */
+const words =
+  /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|\p{White_Space}+(?!\P{White_Space})|\p{White_Space}+/gu;
+
+/** Gives ByteLevel pre-tokenizers, alone or within a sequence, that pattern. */
+function correctWords(preTokenizer: PreTokenizer | null): void {
+  for (const inner of preTokenizer?.tokenizers ?? []) correctWords(inner);
+  if (preTokenizer?.byte_encoder && preTokenizer.pattern) preTokenizer.pattern = words;
+}
+
+const nothing = new Uint8Array(0);
+
+/** Text to token numbers and back. Made by {@link openTokenizer} or {@link parseTokenizer}. */
+export class Tokenizer {
+  private readonly bytes: readonly Uint8Array[];
+
+  /** @param special numbers of the special tokens */
+  constructor(
+    private readonly library: Library,
+    private readonly special: ReadonlySet<number>,
+    /** SHA-256 of the file, hexadecimal. */
+    readonly digest: string,
+  ) {
+    const bytes: Uint8Array[] = [];
+    for (const [token, id] of library.get_vocab(true)) bytes[id] = token === undefined ? nothing : bytesOfToken(token);
+    this.bytes = bytes;
+  }
+
+  /** Token numbers are below this. A model may have more rows than that: they are padding, and stand for no text. */
+  get vocabulary(): number {
+    return this.bytes.length;
+  }
+
+  /** The tokens of a text, special ones included where they are written out in it (`<|endoftext|>`). */
+  encode(text: string): number[] {
+    if (text.length === 0) return [];
+    return this.library.encode(text).ids.map((id, at) => {
+      if (id === undefined) throw internal(`the tokenizer has no number for token ${at} of a text`);
+      return id;
+    });
+  }
+
+  /** The bytes of one token, which need not be whole characters; none for a number that has no token. Throws OUT_OF_RANGE below 0. */
+  bytesOf(id: number): Uint8Array {
+    if (!Number.isInteger(id) || id < 0)
+      throw new HeartwoodError('OUT_OF_RANGE', `token ${id}: expected an integer from 0 up`);
+    return this.bytes[id] ?? nothing;
+  }
+
+  /** The text of tokens, without the special ones unless they are kept; bytes that are no whole character come out as U+FFFD. */
+  decode(ids: Iterable<number>, special: 'skip' | 'keep' = 'skip'): string {
+    const parts: Uint8Array[] = [];
+    for (const id of ids) if (special === 'keep' || !this.isSpecial(id)) parts.push(this.bytesOf(id));
+    return new TextDecoder('utf-8', { ignoreBOM: true }).decode(Buffer.concat(parts));
+  }
+
+  /** Whether a token is one that marks (the end of a text, say), and is no text. */
+  isSpecial(id: number): boolean {
+    return this.special.has(id);
+  }
+
+  /** The number of a token by its string in the vocabulary, such as `<|endoftext|>`. */
+  idOf(token: string): number | undefined {
+    return this.library.token_to_id(token);
+  }
+}
+
+/**
+ * Reads a `tokenizer.json`. Throws NOT_FOUND, INVALID_ARGUMENT on a file that is none, UNIMPLEMENTED on a tokenizer that is not
+ * byte-level.
+ */
+export async function openTokenizer(path: string): Promise<Tokenizer> {
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (error) {
+    throw new HeartwoodError('NOT_FOUND', `${path} cannot be opened: ${messageOf(error)}`, { cause: error });
+  }
+  return parseTokenizer(text, path);
+}
+
+/** The same, of the text of a file; `path` is what an error calls it. */
+export function parseTokenizer(text: string, path: string): Tokenizer {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (error) {
+    throw invalid(`${path} is not JSON: ${messageOf(error)}`, error);
+  }
+  const parsed = fileSchema.safeParse(json);
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0]!;
+    throw invalid(`${path}: ${issue.path.join('.') || 'the file'}: ${issue.message}, expected a tokenizer.json`);
+  }
+  const { decoder, added_tokens: added } = parsed.data;
+  const kinds = decoder?.decoders?.map(({ type }) => type) ?? (decoder ? [decoder.type] : []);
+  if (kinds.length !== 1 || kinds[0] !== 'ByteLevel') {
+    throw new HeartwoodError(
+      'UNIMPLEMENTED',
+      `${path}: decoder is ${kinds.join(', ') || 'absent'}, expected ByteLevel, as GPT-NeoX tokenizers have`,
+    );
+  }
+  let library: Library;
+  try {
+    library = new Library(json as object, {});
+    correctWords(library.pre_tokenizer);
+  } catch (error) {
+    throw invalid(`${path} is no tokenizer: ${messageOf(error)}`, error);
+  }
+  const special = new Set(added.filter((token) => token.special === true).map(({ id }) => id));
+  return new Tokenizer(library, special, createHash('sha256').update(text).digest('hex'));
+}
