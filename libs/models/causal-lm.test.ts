@@ -82,6 +82,8 @@ const variants: [string, Partial<RandomCausalShape>][] = [
   ['a head of one turned pair', { rotaryShare: 0.25 }],
   ['heads turned whole', { rotaryShare: 1 }],
   ['nothing turned', { rotaryShare: 0 }],
+  ['heads that the kernel turns', { hidden: 48, rotaryShare: 1 }],
+  ['heads that the kernel could turn in another order', { hidden: 48, rotaryShare: 0.25 }],
   ['uneven blocks', { blocks: [{ heads: 1, neurons: 7 }, { heads: 3, neurons: 40 }, { heads: 2, neurons: 1 }] }],
   ['the tanh approximation', { activation: 'gelu_new' }],
   ['ReLU', { activation: 'relu' }],

@@ -10,6 +10,8 @@ export interface ValueInfo {
   readonly type: ElementType;
   readonly shape: Shape;
   readonly sequence?: true;
+  /** A name by which a caller binds it to memory of its own; default one made of the operator's. (A Value is a ValueInfo, and its name is not meant.) */
+  readonly fixedName?: string;
 }
 
 /** A node before it has outputs. */
@@ -91,7 +93,9 @@ export class GraphBuilder {
     const known = this.interned.get(key);
     if (known) return known;
     const index = this.counter++;
-    const values = outputs.map((info, i) => (info ? this.value(`${op}_${index}${i ? `_${i}` : ''}`, info) : leftOut));
+    const values = outputs.map((info, i) =>
+      info ? this.value(info.fixedName ?? `${op}_${index}${i ? `_${i}` : ''}`, info) : leftOut,
+    );
     const node: Node = { op, domain, name: `${op}_${index}`, inputs, outputs: values, attributes };
     this.nodes.push(node);
     for (const value of values) if (value !== leftOut) this.producers.set(value, node);

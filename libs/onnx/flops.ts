@@ -47,6 +47,17 @@ const multiHeadAttention: Cost = (node, size) => {
   return products + pairs * heads.value * (bias ? 6 : 5);
 };
 
+/** As above, of queries, keys and values that lie in one product [B, S, 3 · H·d]; with a past, each query is counted as seeing all C places. */
+const groupQueryAttention: Cost = (node, size) => {
+  const [qkv, , , past] = node.inputs;
+  const heads = node.attributes['num_heads'];
+  if (heads?.kind !== 'int') throw internal(`${node.name} has no number of heads`);
+  const width = lastDims(qkv, size, 1) / 3;
+  const queries = size(qkv) / (3 * width);
+  const pairs = queries * (past ? axisSize(past, 2, size) : (axisSize(qkv, 1, size) + 1) / 2);
+  return pairs * (4 * width + 5 * heads.value);
+};
+
 const normalised = (flops: number, biasAt: number): Cost => {
   return (node, size) => size(node.inputs[0]) * (flops + (node.inputs[biasAt] ? 1 : 0));
 };
@@ -96,6 +107,7 @@ const costs: Readonly<Record<string, Cost>> = {
   'com.microsoft:MultiHeadAttention': multiHeadAttention,
   'com.microsoft:MatMulNBits': matMulNBits,
   'com.microsoft:GatherBlockQuantized': perOutput(2),
+  'com.microsoft:GroupQueryAttention': groupQueryAttention,
   ScatterElements: (node, size) => (adds(node) ? size(node.inputs[2]) : 0),
   ScatterND: (node, size) => (adds(node) ? size(node.inputs[2]) : 0),
 };
@@ -113,7 +125,7 @@ export function countFlops(graph: Graph, symbols: SymbolValues = {}): FlopCount 
     const cost = costs[op];
     if (!cost) throw internal(`no count of the operations of ${op} (${node.name})`);
     // Integers and conditions are bookkeeping about shapes and places; comparisons of floats are counted by their outputs.
-    const flops = node.outputs[0]?.type === 'int64' && !node.op.startsWith('Arg') ? 0 : cost(node, size);
+    const flops = /^int/.test(node.outputs[0]?.type ?? '') && !node.op.startsWith('Arg') ? 0 : cost(node, size);
     if (flops === 0) continue;
     byOp[op] = (byOp[op] ?? 0) + flops;
     total += flops;

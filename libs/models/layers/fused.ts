@@ -2,6 +2,7 @@ import type { GraphBuilder } from '../../onnx/builder.js';
 import type { Value } from '../../onnx/ir.js';
 import {
   add,
+  cast,
   concat,
   dimOf,
   expandTo,
@@ -16,14 +17,18 @@ import {
   mul,
   multiHeadAttention,
   relu,
+  range,
   reshape,
+  transpose,
   unsqueeze,
 } from '../../onnx/ops/index.js';
 import { blockSize } from '../quantisation/blocks.js';
 import { isQuantised } from '../quantisation/matrix.js';
 import { packTokens, padTokens } from '../tokens.js';
+import { cachedAttention } from './cached-attention.js';
 import { canonical } from './canonical.js';
-import type { AttentionInputs, Layers, Linear } from './layers.js';
+import type { AttentionInputs, CausalAttentionInputs, Layers, Linear } from './layers.js';
+import { kernelRotary } from './rotary.js';
 
 /** For serving: the runtime's fused attention, GELU and skip-norm; no derivative. */
 export const fused: Layers = {
@@ -49,7 +54,7 @@ export const fused: Layers = {
     }
   },
   attention,
-  causalAttention: canonical.causalAttention,
+  causalAttention,
 };
 
 /** x wᵀ + b; rows x [rows, in]. */
@@ -86,4 +91,27 @@ function keyBias(g: GraphBuilder, { layout, asking, keyBias: gates }: AttentionI
   if (asked === 1) return row;
   const counted = typeof asked === 'number' || !packed ? g.integers([Number(asked)]) : dimOf(g, packed.mass, 2);
   return expandTo(g, row, concat(g, [g.integers([1, 1]), counted, g.integers([1])], 0), [batch, 1, asked, longest]);
+}
+
+/** The kernel of the cached attention with nothing cached. */
+function causalAttention(g: GraphBuilder, inputs: CausalAttentionInputs): Value {
+  const { heads, width, rotary, batch, length, headGate } = inputs;
+  // The kernel takes a bias by query and key alone, so gated keys go the canonical way.
+  if (inputs.keyBias) return canonical.causalAttention(g, inputs);
+  const byHead = reshape(g, inputs.qkv, [batch, length, heads, 3, width]);
+  const qkv = reshape(g, transpose(g, byHead, [0, 1, 3, 2, 4]), [batch, length, 3 * heads * width]);
+  const sequences = dimOf(g, qkv, 0);
+  const place = (value: Value, dims: readonly number[]) => expandTo(g, value, concat(g, [sequences, g.integers([...dims])], 0), [batch, ...dims]);
+  const keys = {
+    lastKey: cast(g, place(g.integers(length - 1), []), 'int32'),
+    mostKeys: cast(g, g.integers(length), 'int32'),
+  };
+  const positions = place(range(g, g.integers(length), length), [length]);
+  const turns = kernelRotary(rotary, width);
+  const kernelTurns = turns === rotary.width ? turns : undefined;
+  const attended = cachedAttention(g, { qkv, heads, width, rotary, kernelTurns, context: length, positions, keys });
+  let context = reshape(g, attended.context, [batch, length, heads, width]);
+  if (headGate) context = mul(g, context, unsqueeze(g, headGate, [1, 3]));
+  const rows = typeof batch === 'number' ? batch * length : `${batch}·${length}`;
+  return reshape(g, context, [rows, heads * width]);
 }

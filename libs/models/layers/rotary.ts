@@ -1,6 +1,6 @@
 import type { GraphBuilder } from '../../onnx/builder.js';
 import type { Value } from '../../onnx/ir.js';
-import { add, concat, mul, slice, sub } from '../../onnx/ops/index.js';
+import { add, concat, mul, reshape, slice, sub } from '../../onnx/ops/index.js';
 import { fixed } from '../../onnx/shapes.js';
 
 /** Rotary position embedding (Su et al. 2021, RoFormer) on the first `width` numbers of a head. */
@@ -26,23 +26,64 @@ export function rotaryTables({ width, base }: Rotary, positions: number): { cos:
   return { cos, sin };
 }
 
-/**
- * x [B, T, .., headWidth] at the positions 0 to T − 1 turned, in standard operators. The pairs are (i, i + width / 2):
- * y₁ = x₁ cos − x₂ sin, y₂ = x₂ cos + x₁ sin. `axis` is that of T.
- */
+/** x [B, T, .., headWidth] at the positions 0 to T − 1 turned, in standard operators. `axis` is that of T. */
 export function rotated(g: GraphBuilder, x: Value, rotary: Rotary, axis: number): Value {
   if (rotary.width === 0) return x;
-  const half = rotary.width / 2;
   const length = fixed(x.shape[axis], 'the number of positions');
-  const { cos, sin } = rotaryTables(rotary, length);
-  const dims = x.shape.slice(axis).map((_, i, all) => (i === 0 ? length : i === all.length - 1 ? half : 1));
-  const [cosines, sines] = [g.constant([...cos], dims), g.constant([...sin], dims)];
-  const width = fixed(x.shape.at(-1), 'the width of a head');
-  const first = slice(g, x, -1, 0, half);
-  const second = slice(g, x, -1, half, rotary.width);
-  const turned = [
-    sub(g, mul(g, first, cosines), mul(g, second, sines)),
-    add(g, mul(g, second, cosines), mul(g, first, sines)),
+  const { cos, sin } = rotaryConstants(g, rotary, length);
+  const dims = x.shape.slice(axis).map((_, i, all) => (i === 0 ? length : i === all.length - 1 ? rotary.width / 2 : 1));
+  return turned(g, x, rotary.width, reshape(g, cos, dims), reshape(g, sin, dims));
+}
+
+/**
+ * The first `width` numbers of the last axis turned; cos and sin broadcast to their halves. The pairs are (i, i + width / 2):
+ * y₁ = x₁ cos − x₂ sin, y₂ = x₂ cos + x₁ sin.
+ */
+export function turned(g: GraphBuilder, x: Value, width: number, cos: Value, sin: Value): Value {
+  const all = fixed(x.shape.at(-1), 'the width of a head');
+  const first = slice(g, x, -1, 0, width / 2);
+  const second = slice(g, x, -1, width / 2, width);
+  const halves = [
+    sub(g, mul(g, first, cos), mul(g, second, sin)),
+    add(g, mul(g, second, cos), mul(g, first, sin)),
   ];
-  return concat(g, width > rotary.width ? [...turned, slice(g, x, -1, rotary.width, width)] : turned, -1);
+  return concat(g, all > width ? [...halves, slice(g, x, -1, width, all)] : halves, -1);
+}
+
+/**
+ * The widest rotation that the runtime's attention kernel does by itself: heads in multiples of 16 numbers and pairs in multiples of 8.
+ * Pairs that the model lacks turn by nothing: they are numbers of the head that are not turned, moved to where the kernel wants the pair.
+ * undefined where it cannot.
+ */
+export function kernelRotary({ width }: Rotary, headWidth: number): number | undefined {
+  const padded = Math.ceil(width / 16) * 16;
+  return headWidth % 16 === 0 && padded <= headWidth && width > 0 ? padded : undefined;
+}
+
+/**
+ * The order in which the numbers of a head's query and key lie for a kernel that turns `padded` of them: the first halves of the pairs,
+ * then the second halves, then the rest. Queries and keys are in the same order, so their products are what they were.
+ */
+export function kernelOrder({ width }: Rotary, headWidth: number, padded: number): readonly number[] {
+  const half = width / 2;
+  const extra = (padded - width) / 2;
+  const from = (start: number, count: number) => Array.from({ length: count }, (_, i) => start + i);
+  return [
+    ...from(0, half),
+    ...from(width, extra),
+    ...from(half, half),
+    ...from(width + extra, extra),
+    ...from(padded, headWidth - padded),
+  ];
+}
+
+/** cos and sin of the positions of a context as constants [context, padded / 2]; the pairs that are not the model's stand still. */
+export function rotaryConstants(g: GraphBuilder, rotary: Rotary, context: number, padded: number = rotary.width) {
+  const [half, filled] = [rotary.width / 2, padded / 2];
+  const { cos, sin } = rotaryTables(rotary, context);
+  const table = (values: Float64Array, still: number) =>
+    Array.from({ length: context * filled }, (_, i) =>
+      i % filled < half ? values[Math.floor(i / filled) * half + (i % filled)]! : still,
+    );
+  return { cos: g.constant(table(cos, 1), [context, filled]), sin: g.constant(table(sin, 0), [context, filled]) };
 }

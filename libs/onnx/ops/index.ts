@@ -6,3 +6,4 @@ export * from './select.js';
 export * from './sequence.js';
 export * from './shape.js';
 export * from './fused.js';
+export * from './cached.js';

@@ -1,0 +1,88 @@
+import { createHash } from 'node:crypto';
+import { stat } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { internal } from '../errors/error.js';
+import type { Tensor } from '../onnx/ir.js';
+import { numbersOf } from '../onnx/tensor.js';
+import type { CausalSpec } from './architectures/gpt-neox.js';
+import { causalSpecOf } from './causal-lm.js';
+import type { Checkpoint } from './checkpoint.js';
+import { kernelOrder, kernelRotary } from './layers/rotary.js';
+import { readSafetensors, readTensor, writeSafetensors, type TensorToWrite } from './safetensors.js';
+import { checkpointWeights } from './weights.js';
+
+/** The name of a block's queries, keys and values as the attention kernel wants them: all queries, then all keys, then all values. */
+export function packedName(spec: Pick<CausalSpec, 'prefix'>, block: number): string {
+  return `${spec.prefix}.layers.${block}.attention.packed_query_key_value`;
+}
+
+/**
+ * For each row of a packed matrix the row of the checkpoint's, where every head has its query, key and value together. Queries and keys are in
+ * the order that the kernel turns them in.
+ */
+export function packedRows({ rotary, headWidth }: Pick<CausalSpec, 'rotary' | 'headWidth'>, heads: number): Int32Array {
+  const padded = kernelRotary(rotary, headWidth);
+  const plain = Array.from({ length: headWidth }, (_, i) => i);
+  const order = padded === undefined ? plain : kernelOrder(rotary, headWidth, padded);
+  const rows = new Int32Array(3 * heads * headWidth);
+  for (let part = 0; part < 3; part++) {
+    for (let head = 0; head < heads; head++) {
+      const within = part === 2 ? plain : order;
+      for (let d = 0; d < headWidth; d++) {
+        rows[(part * heads + head) * headWidth + d] = (head * 3 + part) * headWidth + within[d]!;
+      }
+    }
+  }
+  return rows;
+}
+
+/**
+ * What the generation graph reads beside the checkpoint's own tensors: `replaced` (float32, those that pruning made smaller) and the packed
+ * queries, keys and values, which are written once to a safetensors file in `workDirectory`, a tensor at a time. The checkpoint must be float32.
+ */
+export async function packAttention(
+  checkpoint: Checkpoint,
+  workDirectory: string,
+  replaced: ReadonlyMap<string, Tensor> = new Map(),
+): Promise<ReadonlyMap<string, Tensor>> {
+  const spec = causalSpecOf(checkpoint, checkpointWeights(checkpoint, replaced));
+  const content = createHash('sha256').update(checkpoint.digest);
+  const written: TensorToWrite[] = [];
+  for (const [block, { heads }] of spec.blocks.entries()) {
+    const rows = packedRows(spec, heads);
+    for (const part of spec.attentionBias ? ['weight', 'bias'] : ['weight']) {
+      const name = `${spec.prefix}.layers.${block}.attention.query_key_value.${part}`;
+      const known = replaced.get(name);
+      if (known?.data.kind === 'inline') content.update(name).update(known.data.bytes);
+      const shape = part === 'weight' ? [rows.length, spec.hidden] : [rows.length];
+      const bytes = async () => {
+        const values = await valuesOf(checkpoint, known, name);
+        return new Uint8Array(permuted(values, rows).buffer);
+      };
+      written.push({ name: `${packedName(spec, block)}.${part}`, type: 'float32', shape, bytes });
+    }
+  }
+  const file = resolve(workDirectory, `${content.digest('hex').slice(0, 16)}-attention.safetensors`);
+  if (!(await stat(file).catch(() => undefined))?.isFile()) await writeSafetensors(file, written);
+  const { tensors } = await readSafetensors(file);
+  const packed = new Map(replaced);
+  for (const { name, type, shape, offset, length } of tensors.values()) {
+    packed.set(name, { type, dims: shape, data: { kind: 'external', file, offset, length } });
+  }
+  return packed;
+}
+
+async function valuesOf(checkpoint: Checkpoint, known: Tensor | undefined, name: string): Promise<Float32Array> {
+  if (known) return Float32Array.from(numbersOf(known) ?? []);
+  const location = checkpoint.tensors.get(name);
+  if (!location) throw internal(`${checkpoint.directory}: tensor ${name} is missing`);
+  return readTensor(location);
+}
+
+/** Rows (numbers, of a vector) in another order. */
+function permuted(values: Float32Array, rows: Int32Array): Float32Array {
+  const width = values.length / rows.length;
+  const result = new Float32Array(values.length);
+  rows.forEach((row, at) => result.set(values.subarray(row * width, (row + 1) * width), at * width));
+  return result;
+}
