@@ -1,11 +1,12 @@
 import type { Dataset } from '../data/dataset.js';
+import type { TextDataset } from '../data/text/dataset.js';
 import { HeartwoodError } from '../errors/error.js';
 import type { TensorValue } from '../runtime/tensor.js';
 import type { SampleBatch } from './network.js';
 
-/** Samples of a dataset, in an order. */
-export interface Samples {
-  readonly dataset: Dataset;
+/** Samples of a dataset, in an order: images, or windows of text. */
+export interface Samples<Data extends Dataset | TextDataset = Dataset | TextDataset> {
+  readonly dataset: Data;
   readonly indices: readonly number[];
 }
 
@@ -14,7 +15,7 @@ export type ReadPart = (indices: readonly number[]) => Promise<Pick<SampleBatch,
 
 /** Reads samples part by part, the next one while the caller works. Throws what `read` throws; CANCELLED when the signal fires. */
 export async function* readAhead(
-  { indices }: Samples,
+  indices: readonly number[],
   batch: number,
   read: ReadPart,
   signal?: AbortSignal,

@@ -3,7 +3,6 @@ import { GATE_KINDS, type GateKind, unitsOf } from '../models/gates.js';
 import { loadGraph } from '../runtime/load-graph.js';
 import type { Runtime, Session } from '../runtime/runtime.js';
 import type { TensorValue } from '../runtime/tensor.js';
-import type { Samples } from './batches.js';
 import { directionsAtOnce } from './defaults.js';
 import type { Probing } from './estimators.js';
 import { Interactions } from './interactions.js';
@@ -25,7 +24,8 @@ export interface CurvatureContext {
 
 export interface EstimateOptions {
   readonly network: Network;
-  readonly samples: Samples;
+  /** Which samples of the network's data, in the order of the rows of the result. */
+  readonly indices: readonly number[];
   /** More than one only for directions over logits. */
   readonly kinds: readonly GateKind[];
   readonly loss: Loss;
@@ -60,7 +60,7 @@ export function isPerSample(kind: GateKind): boolean {
  * the seed and the probe alone, up to the rounding of the runtime's kernels, which depends on the place in a batch. Throws INVALID_ARGUMENT, CANCELLED.
  */
 export async function estimate(options: EstimateOptions, context: CurvatureContext): Promise<Estimates> {
-  const { network, samples, kinds, loss, probing, batch } = options;
+  const { network, indices, kinds, loss, probing, batch } = options;
   const gates = new Map(kinds.map((kind) => [kind, unitsOf(network, kind).reduce((a, b) => a + b, 0)]));
   const runs = Math.ceil(probing.count / (options.unrolled ?? directionsAtOnce(network, batch)));
   const unrolled = Math.ceil(probing.count / runs);
@@ -70,10 +70,10 @@ export async function estimate(options: EstimateOptions, context: CurvatureConte
   try {
     for (const [kind, n] of gates) collectors.push(await openCollector(options, kind, n, context.runtime));
     const ones = Object.fromEntries([...gates].map(([kind, n]) => [kind, filled([batch, n], 1)]));
-    const total = samples.indices.length * probing.count;
+    const total = indices.length * probing.count;
     let [done, rows] = [0, 0];
     const reading = { batch, labels: losses[loss].needsLabels, signal: context.signal };
-    for await (const part of network.batches(samples, reading)) {
+    for await (const part of network.batches(indices, reading)) {
       for (let run = 0; run < runs; run++) {
         const first = run * unrolled;
         const used = Math.min(unrolled, probing.count - first);
@@ -107,7 +107,7 @@ interface Collector {
 }
 
 async function openCollector(
-  { samples, probing, batch, interactions }: EstimateOptions,
+  { indices, probing, batch, interactions }: EstimateOptions,
   kind: GateKind,
   gates: number,
   runtime: Runtime,
@@ -115,7 +115,7 @@ async function openCollector(
   return {
     kind,
     space: probing.space,
-    moments: new Moments(gates, isPerSample(kind) ? samples.indices.length : undefined, probing, batch),
+    moments: new Moments(gates, isPerSample(kind) ? indices.length : undefined, probing, batch),
     interactions: interactions.includes(kind) ? await Interactions.open(runtime, kind, gates, probing) : undefined,
   };
 }

@@ -68,7 +68,7 @@ export async function curvatureFactors(
     const gates: Record<string, TensorValue> = {};
     for (const { kind, gates: count } of columns) gates[kind] = filled([batch, count], 1);
     const reading = { batch, labels: false, signal: context.signal };
-    for await (const part of network.batches({ ...samples, indices }, reading)) {
+    for await (const part of network.batches(indices, reading)) {
       for (let first = 0; first < directions; first += parallel) {
         const feeds: Record<string, TensorValue> = { ...part.feeds, ...gates };
         for (let k = 0; k < parallel; k++) {

@@ -8,7 +8,7 @@ import { filledUp, integerBatch, readAhead, type Samples } from './batches.js';
 import { targetsInput, type BatchOptions, type Network } from './network.js';
 
 /** A classifier of images: pixels go in, one row of logits comes out. Float32 weights. */
-export function imageNetwork(checkpoint: Checkpoint): Network {
+export function imageNetwork(checkpoint: Checkpoint, dataset: Dataset): Network {
   const spec = specOf(checkpoint);
   return {
     checkpoint,
@@ -18,13 +18,16 @@ export function imageNetwork(checkpoint: Checkpoint): Network {
       const { g, gates, logits } = buildClassifier(checkpoint, { ...options, lowering: 'canonical' });
       return { g, gates, logits };
     },
-    batches: (samples, options) => imageBatches(spec, samples, options),
+    batches: (indices, options) => imageBatches(spec, { dataset, indices }, options),
   };
 }
 
 /** Images [batch, C, H, W] as `pixel_values`, their labels as `targets` [batch]. See `Network.batches`. */
-export function imageBatches(spec: Pick<ClassifierSpec, 'image' | 'classes'>, samples: Samples, options: BatchOptions) {
-  const { dataset } = samples;
+export function imageBatches(
+  spec: Pick<ClassifierSpec, 'image' | 'classes'>,
+  { dataset, indices: all }: Samples<Dataset>,
+  options: BatchOptions,
+) {
   const { batch, labels, signal } = options;
   if (labels && !dataset.labelled) {
     throw invalid(`${dataset.name} has no labels, expected some for the loss cross-entropy`);
@@ -47,7 +50,7 @@ export function imageBatches(spec: Pick<ClassifierSpec, 'image' | 'classes'>, sa
       rows: indices.length,
     };
   };
-  return readAhead(samples, batch, read, signal);
+  return readAhead(all, batch, read, signal);
 }
 
 function targets(

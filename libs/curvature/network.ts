@@ -4,10 +4,9 @@ import type { GateInput, GateKind } from '../models/gates.js';
 import type { GraphBuilder } from '../onnx/builder.js';
 import type { Value } from '../onnx/ir.js';
 import type { TensorValue } from '../runtime/tensor.js';
-import type { Samples } from './batches.js';
 
 /**
- * A model as curvature sees it, whatever its task: samples go in, each is answered by some rows of logits (distributions over the
+ * A model and its data as curvature sees them, whatever the task: samples go in, each is answered by some rows of logits (distributions over the
  * classes), and gates multiply its units. A classifier answers with one row; a language model with one a position, over its vocabulary.
  */
 export interface Network {
@@ -22,10 +21,10 @@ export interface Network {
   /** The network with gates, canonically lowered, still open. */
   build(options: NetworkOptions): NetworkGraph;
   /**
-   * Samples batch by batch, the next one read while the caller works. Throws INVALID_ARGUMENT for samples that do not fit the model, or
+   * Samples of the data batch by batch, the next one read while the caller works. Throws INVALID_ARGUMENT for samples that do not fit the model, or
    * that lack a label which is asked for; CANCELLED when the signal fires.
    */
-  batches(samples: Samples, options: BatchOptions): AsyncGenerator<SampleBatch>;
+  batches(indices: readonly number[], options: BatchOptions): AsyncGenerator<SampleBatch>;
 }
 
 export interface NetworkOptions {
@@ -52,7 +51,7 @@ export interface BatchOptions {
 
 /** Samples for one run. Graphs have a fixed batch: a last batch that is shorter is filled up with its last sample. */
 export interface SampleBatch {
-  /** Position of the first in `Samples.indices`. */
+  /** Position of the first among all indices. */
   readonly start: number;
   /** Indices of those that count. */
   readonly indices: readonly number[];

@@ -58,7 +58,7 @@ describe('estimators', () => {
   test('exact by gates is exact by logits, interactions included', async () => {
     const options = {
       network: networkOf(checkpoint, dataset),
-      samples: { dataset, indices },
+      indices,
       kinds: ['heads'],
       loss: 'kl',
       seed: 0,

@@ -1,5 +1,6 @@
 import { basename } from 'node:path';
 import type { Dataset } from '../data/dataset.js';
+import type { TextDataset } from '../data/text/dataset.js';
 import { invalid } from '../errors/error.js';
 import { asFloat32, type Checkpoint } from '../models/checkpoint.js';
 import { GATE_KINDS, type GateKind, unitsOf } from '../models/gates.js';
@@ -13,7 +14,7 @@ import type { EstimatorUsed, Scores, UnitScores } from './scores.js';
 
 export interface ScoreOptions {
   readonly checkpoint: Checkpoint;
-  readonly dataset: Dataset;
+  readonly dataset: Dataset | TextDataset;
   /** Which samples, in the order of the rows of the result. */
   readonly indices: readonly number[];
   readonly units: readonly GateKind[];
@@ -39,7 +40,7 @@ interface Group {
 }
 
 /**
- * Gradient and curvature of the loss by the gates of a classifier, over samples of a dataset. Memory is bounded by the batch, the
+ * Gradient and curvature of the loss by the gates of a model, over samples of a dataset. Memory is bounded by the batch, the
  * model and the result. Repeatable bit for bit. What is drawn depends neither on the batch nor on the other samples and kinds, only
  * the rounding of the runtime's kernels does (by 1e-7 or so).
  * Throws INVALID_ARGUMENT (no samples, no labels for cross-entropy, an estimator that does not know the loss, data that do not fit
@@ -62,7 +63,7 @@ export async function scoreCheckpoint(options: ScoreOptions, context: CurvatureC
     const estimates = await estimate(
       {
         network,
-        samples: { dataset, indices },
+        indices,
         kinds,
         loss,
         probing,

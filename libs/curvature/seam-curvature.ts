@@ -4,6 +4,7 @@ import { specOf } from '../models/classifier.js';
 import type { ClassifierSpec } from '../models/architectures/transformer.js';
 import { loadGraph } from '../runtime/load-graph.js';
 import type { TensorValue } from '../runtime/tensor.js';
+import type { Dataset } from '../data/dataset.js';
 import type { Samples } from './batches.js';
 import { imageBatches } from './image-network.js';
 import { defaultBatch } from './defaults.js';
@@ -51,7 +52,7 @@ const runBytes = 256 * 2 ** 20;
  */
 export async function seamCurvature(
   checkpoint: Checkpoint,
-  samples: Samples,
+  samples: Samples<Dataset>,
   options: SeamCurvatureOptions,
   context: CurvatureContext,
 ): Promise<SeamCurvature[]> {
@@ -116,7 +117,11 @@ export async function seamCurvature(
 }
 
 /** Throws INVALID_ARGUMENT unless there are samples, and the blocks are there. */
-export function checkSeams(spec: ClassifierSpec, { dataset, indices }: Samples, blocks: readonly number[]): void {
+export function checkSeams(
+  spec: ClassifierSpec,
+  { dataset, indices }: Samples<Dataset>,
+  blocks: readonly number[],
+): void {
   if (indices.length === 0) throw invalid(`${dataset.name}: no samples, expected at least one`);
   const wrong = blocks.find((block) => !Number.isInteger(block) || block < 0 || block >= spec.blocks.length);
   if (wrong !== undefined) throw invalid(`blocks: ${wrong}, expected 0 to ${spec.blocks.length - 1}`);
@@ -125,7 +130,7 @@ export function checkSeams(spec: ClassifierSpec, { dataset, indices }: Samples, 
 /** A collector for each seam, empty yet. */
 export function featureCollectors(
   spec: ClassifierSpec,
-  { indices }: Samples,
+  { indices }: Samples<Dataset>,
   options: SeamOptions,
 ): FeatureCollector[] {
   const { tokens, special, hidden } = spec;

@@ -2,6 +2,7 @@ import { asFloat32, type Checkpoint } from '../models/checkpoint.js';
 import { specOf } from '../models/classifier.js';
 import { loadGraph } from '../runtime/load-graph.js';
 import type { TensorValue } from '../runtime/tensor.js';
+import type { Dataset } from '../data/dataset.js';
 import type { Samples } from './batches.js';
 import { defaultBatch } from './defaults.js';
 import type { CurvatureContext } from './estimate.js';
@@ -43,7 +44,7 @@ const stream = 16;
 export async function seamScores(
   kind: SeamScoreKind,
   checkpoint: Checkpoint,
-  samples: Samples,
+  samples: Samples<Dataset>,
   options: SeamScoreOptions,
   context: CurvatureContext,
 ): Promise<SeamScores[]> {

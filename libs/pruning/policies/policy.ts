@@ -1,4 +1,5 @@
 import type { CurvatureContext } from '../../curvature/estimate.js';
+import type { Dataset } from '../../data/dataset.js';
 import type { Samples } from '../../curvature/batches.js';
 import type { Checkpoint } from '../../models/checkpoint.js';
 import type { Runtime } from '../../runtime/runtime.js';
@@ -7,7 +8,7 @@ import type { StageRule, StageScore, StageSelection } from '../stages/parameters
 /** What a policy learns from: calibration samples that are for fitting alone. */
 export interface FitInputs {
   readonly checkpoint: Checkpoint;
-  readonly samples: Samples;
+  readonly samples: Samples<Dataset>;
   /** The blocks at whose seams the stages sit. */
   readonly blocks: readonly number[];
   readonly seed: number;
