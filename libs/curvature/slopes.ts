@@ -27,7 +27,7 @@ export async function meanSlopes(
   const slopes = new Float64Array(counts.reduce((a, b) => a + b, 0));
   try {
     const gates = Object.fromEntries(kinds.map((kind, at) => [kind, filled([batch, counts[at]!], 1)]));
-    for await (const part of network.batches(samples, { batch, labels: true, signal: context.signal })) {
+    for await (const part of network.batches(samples.indices, { batch, labels: true, signal: context.signal })) {
       const outputs = await session.run({ ...part.feeds, ...gates });
       let first = 0;
       kinds.forEach((kind, at) => {
