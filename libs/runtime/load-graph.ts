@@ -25,6 +25,7 @@ export async function loadGraph(
       inputs: session.inputs,
       outputs: session.outputs,
       run: session.run.bind(session),
+      allocate: session.allocate.bind(session),
       instances: session.instances,
       broken: session.broken,
       runTimed: session.runTimed.bind(session),

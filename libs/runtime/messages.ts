@@ -1,4 +1,4 @@
-import type { TensorInfo, TensorValue } from './tensor.js';
+import type { NumericType, TensorInfo, TensorValue, TypedData } from './tensor.js';
 
 /** What the main thread asks of a worker. One request is under way at a time; the queue is the main thread's. */
 export type WorkerRequest =
@@ -11,11 +11,43 @@ export type WorkerRequest =
   | {
       readonly kind: 'run';
       readonly session: number;
-      readonly feeds: Record<string, TensorValue>;
+      readonly feeds: Record<string, TensorValue | ViewReference>;
       readonly outputs: readonly string[] | undefined;
+      /** What the outputs are written into; only they are fetched then. */
+      readonly into?: Record<string, OutputTensor | ViewReference>;
+      /** Made before the run. */
+      readonly copies?: { readonly memory: number; readonly rows: readonly RowCopy[] };
     }
+  | { readonly kind: 'allocate'; readonly memory: number; readonly session: number; readonly tensors: ResidentSpec }
+  | { readonly kind: 'free'; readonly memory: number }
   | { readonly kind: 'dispose'; readonly session: number }
   | { readonly kind: 'close' };
+
+/** Tensors that stay in a worker, by name; the first axis are the rows. */
+export type ResidentSpec = Readonly<Record<string, { readonly type: NumericType; readonly dims: readonly number[] }>>;
+
+/** Rows of a resident tensor. */
+export interface ViewReference {
+  readonly memory: number;
+  readonly tensor: string;
+  readonly row: number;
+  readonly rows: number;
+}
+
+/** One row of some resident tensors onto another: the first `counts` entries of the given axis, which is not the rows' own. */
+export interface RowCopy {
+  readonly from: number;
+  readonly to: number;
+  readonly axis: number;
+  readonly counts: Readonly<Record<string, number>>;
+}
+
+/** What an output is written into: `data` is used where it is given and has crossed without a copy, else the worker has its own. */
+export interface OutputTensor {
+  readonly type: NumericType;
+  readonly dims: readonly number[];
+  readonly data?: Exclude<TypedData, string[]> | undefined;
+}
 
 /** Settings of one session as they cross to the worker; what each means is said at SessionOptions. */
 export interface SessionSettings {

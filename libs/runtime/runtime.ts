@@ -1,11 +1,13 @@
 /** ONNX Runtime sessions in workers: a run blocks the thread it is on, so none is on the main one. */
 import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { HeartwoodError, internal, invalid } from '../errors/error.js';
+import { HeartwoodError, invalid } from '../errors/error.js';
 import type { Isolation } from './carrier.js';
-import type { SessionSettings, WorkerReply } from './messages.js';
+import type { OutputTensor, ResidentSpec, RowCopy, SessionSettings } from './messages.js';
+import { oneLine, PinnedSession } from './pinned-session.js';
+import type { ResidentMemory, ResidentView } from './resident.js';
 import { type Loaded, Slot, type WorkerRestart } from './slot.js';
-import { checkTensor, packTensors, type TensorInfo, type TensorValue } from './tensor.js';
+import type { TensorInfo, TensorValue } from './tensor.js';
 
 export interface SessionOptions {
   /** The runtime's own graph optimisations. Default 'all'. */
@@ -20,12 +22,24 @@ export interface SessionOptions {
   readonly instances?: number;
 }
 
-/** What a run is fed with, by input. */
-export type Feeds = Readonly<Record<string, TensorValue>>;
+/** What a run is fed with, by input; views are of the run's `memory`. */
+export type Feeds = Readonly<Record<string, TensorValue | ResidentView>>;
+
+/**
+ * What outputs are written into, by output. The buffer of a `data` is moved to the worker and comes back in the result (in a worker
+ * process, which nothing moves to, the result has its own); what is written into a view is no part of the result.
+ */
+export type Into = Readonly<Record<string, OutputTensor | ResidentView>>;
 
 export interface RunOptions {
-  /** The outputs wanted; the others are not fetched. Default: all. */
+  /** The outputs wanted; the others are not fetched. Default: all. Not together with `into`. */
   readonly outputs?: readonly string[];
+  /** Outputs written in place; the others are not fetched. */
+  readonly into?: Into;
+  /** Whose worker the run is for; views and copies are of it. */
+  readonly memory?: ResidentMemory;
+  /** Of rows of `memory`, made one after the other before the run. */
+  readonly copies?: readonly RowCopy[];
   /** Drops the run with CANCELLED if it has not begun; a run that has begun goes to its end. */
   readonly signal?: AbortSignal;
   /** Moves the buffers of the feeds to the worker instead of copying them: the caller's arrays are empty afterwards. */
@@ -35,7 +49,7 @@ export interface RunOptions {
 }
 
 /** What a run comes to when its turn has come. */
-export interface LateRun extends Pick<RunOptions, 'outputs' | 'transfer'> {
+export interface LateRun extends Pick<RunOptions, 'outputs' | 'into' | 'copies' | 'transfer'> {
   readonly feeds: Feeds;
 }
 
@@ -55,16 +69,21 @@ export interface Session {
   /**
    * Runs the model. Feeds must stay as they are until the promise settles.
    * Throws INVALID_ARGUMENT (a feed that is missing, unknown, or of the wrong type or shape), CANCELLED, UNAVAILABLE
-   * (the worker died; another takes its place, so that the run may be tried again), FAILED_PRECONDITION (disposed), INTERNAL (the
-   * runtime failed).
+   * (the worker died; another takes its place, so that the run may be tried again, but for what was resident in it), FAILED_PRECONDITION
+   * (disposed), INTERNAL (the runtime failed).
    */
   run(feeds: Feeds, options?: RunOptions): Promise<Record<string, TensorValue>>;
   /** As `run`, with what it took. */
   runTimed(feeds: Feeds, options?: RunOptions): Promise<TimedRun>;
   /** As `runTimed`, of a run that is made when a worker is free for it; what `make` throws is thrown, and nothing is run. */
-  runLate(make: () => LateRun, options?: Pick<RunOptions, 'signal' | 'priority'>): Promise<TimedRun>;
+  runLate(make: () => LateRun, options?: Pick<RunOptions, 'signal' | 'priority' | 'memory'>): Promise<TimedRun>;
+  /**
+   * Makes tensors that stay in one of the session's workers until they are freed or the session is disposed of; the first axis are rows.
+   * Throws INVALID_ARGUMENT, RESOURCE_EXHAUSTED (no memory), UNAVAILABLE.
+   */
+  allocate(tensors: ResidentSpec): Promise<ResidentMemory>;
   /** Throws INVALID_ARGUMENT, naming it, when a feed or an output does not fit the model. */
-  check(feeds: Feeds, outputs?: readonly string[]): void;
+  check(feeds: Feeds, outputs?: readonly string[], into?: Into): void;
   /** Settles, with the reason, if its workers died and none could load it again: it is of no use any more. */
   readonly broken: Promise<HeartwoodError>;
   /** Frees the session after the runs that are queued already. */
@@ -129,6 +148,7 @@ function count(name: string, value: number): number {
 
 class WorkerRuntime implements Runtime {
   #nextSession = 1;
+  #nextMemory = 1;
   #closed = false;
 
   constructor(
@@ -168,7 +188,7 @@ class WorkerRuntime implements Runtime {
       throw invalid(`${label}: not a model that the runtime can load: ${oneLine(reason.message)}`, reason);
     }
     const [loaded] = loads as PromiseFulfilledResult<Loaded>[];
-    return new PinnedSession(slots, id, loaded!.value, broken);
+    return new PinnedSession(slots, id, loaded!.value, broken, () => this.#nextMemory++);
   }
 
   processes(): ReadonlyMap<number, number> {
@@ -179,91 +199,4 @@ class WorkerRuntime implements Runtime {
     this.#closed = true;
     await Promise.all(this.slots.map((slot) => slot.close(graceMs)));
   }
-}
-
-class PinnedSession implements Session {
-  readonly inputs: readonly TensorInfo[];
-  readonly outputs: readonly TensorInfo[];
-  #disposed: Promise<unknown> | undefined;
-
-  constructor(
-    private readonly slots: readonly Slot[],
-    private readonly id: number,
-    loaded: Loaded,
-    readonly broken: Promise<HeartwoodError>,
-  ) {
-    this.inputs = loaded.inputs;
-    this.outputs = loaded.outputs;
-  }
-
-  get instances(): number {
-    return this.slots.length;
-  }
-
-  async run(feeds: Feeds, options?: RunOptions): Promise<Record<string, TensorValue>> {
-    return (await this.runTimed(feeds, options)).outputs;
-  }
-
-  async runTimed(feeds: Feeds, options: RunOptions = {}): Promise<TimedRun> {
-    if (!this.#disposed) this.check(feeds, options.outputs);
-    return this.#run(() => ({ feeds, ...options }), options);
-  }
-
-  async runLate(make: () => LateRun, options: Pick<RunOptions, 'signal' | 'priority'> = {}): Promise<TimedRun> {
-    const checked = () => {
-      const run = make();
-      this.check(run.feeds, run.outputs);
-      return run;
-    };
-    return this.#run(checked, options);
-  }
-
-  async #run(make: () => LateRun, { signal, priority }: Pick<RunOptions, 'signal' | 'priority'>): Promise<TimedRun> {
-    if (this.#disposed) throw new HeartwoodError('FAILED_PRECONDITION', 'the session is disposed');
-    const prepare = () => {
-      const { feeds, outputs, transfer: move = false } = make();
-      const { packed, transfer } = packTensors(feeds, move);
-      return { request: { kind: 'run', session: this.id, feeds: packed, outputs } as const, transfer };
-    };
-    const whole = this.slots.filter((each) => each.broken(this.id) === undefined);
-    const slot = (whole.length > 0 ? whole : this.slots).reduce((best, other) =>
-      other.pending < best.pending ? other : best,
-    );
-    const { reply, queuedMs } = await slot.submit(this.id, prepare, { signal, ...(priority ? { priority } : {}) });
-    if (reply.kind === 'failed') throw internal(`the run failed: ${oneLine(reply.message)}`);
-    if (reply.kind !== 'result') throw unexpected(reply);
-    return { outputs: reply.outputs, durationMs: reply.durationMs, queuedMs };
-  }
-
-  async dispose(): Promise<void> {
-    this.#disposed ??= Promise.all(this.slots.map((slot) => slot.release(this.id)));
-    await this.#disposed;
-  }
-
-  check(feeds: Feeds, outputs: readonly string[] | undefined): void {
-    const symbols = new Map<string, number>();
-    for (const info of this.inputs) {
-      const value = feeds[info.name];
-      if (value === undefined) throw invalid(`input ${info.name} is missing`);
-      checkTensor(info, value, symbols);
-    }
-    for (const name of Object.keys(feeds)) {
-      if (!this.inputs.some((info) => info.name === name)) {
-        throw invalid(`unknown input ${name}, expected ${this.inputs.map((info) => info.name).join(', ')}`);
-      }
-    }
-    for (const name of outputs ?? []) {
-      if (!this.outputs.some((info) => info.name === name)) {
-        throw invalid(`unknown output ${name}, expected ${this.outputs.map((info) => info.name).join(', ')}`);
-      }
-    }
-  }
-}
-
-function unexpected(reply: WorkerReply): HeartwoodError {
-  return internal(`the runtime worker answered ${reply.kind} out of turn`);
-}
-
-function oneLine(message: string): string {
-  return message.replace(/\s+/g, ' ').trim();
 }

@@ -1,6 +1,6 @@
 import { HeartwoodError, internal, messageOf } from '../errors/error.js';
 import type { Isolation } from './carrier.js';
-import type { SessionSettings, WorkerReply, WorkerRequest } from './messages.js';
+import type { ResidentSpec, SessionSettings, WorkerReply, WorkerRequest } from './messages.js';
 import type { TensorInfo } from './tensor.js';
 import { type Answer, type Prepared, type SubmitOptions, WorkerQueue } from './worker-queue.js';
 
@@ -51,15 +51,21 @@ export interface WorkerRestart {
 export class Slot {
   readonly #held = new Map<number, Held>();
   #worker: RuntimeWorker | undefined;
+  #epoch = 0;
   #closed = false;
 
   constructor(
     private readonly index: number,
-    private readonly isolation: Isolation,
+    readonly isolation: Isolation,
     private readonly onRestart: (restart: WorkerRestart) => void,
     private readonly entry = new URL('./worker.js', import.meta.url),
     private readonly limitMs?: number,
   ) {}
+
+  /** Workers that have died here: what was resident in an earlier one is lost. */
+  get epoch(): number {
+    return this.#epoch;
+  }
 
   get sessions(): number {
     return this.#held.size;
@@ -103,6 +109,20 @@ export class Slot {
   /** Why the session cannot be run here any more, if so. */
   broken(session: number): HeartwoodError | undefined {
     return this.#held.get(session)?.broken;
+  }
+
+  /** Makes resident tensors of a session. Throws as `submit`, and RESOURCE_EXHAUSTED when there is no memory for them. */
+  async allocate(memory: number, session: number, tensors: ResidentSpec): Promise<void> {
+    const request = { kind: 'allocate', memory, session, tensors } as const;
+    const { reply } = await this.submit(session, () => ({ request, transfer: [] }), {});
+    if (reply.kind === 'failed')
+      throw new HeartwoodError('RESOURCE_EXHAUSTED', `no memory for resident tensors: ${reply.message}`);
+  }
+
+  /** Frees resident tensors after what is queued. */
+  async free(memory: number): Promise<void> {
+    if (!this.#worker?.alive) return;
+    await this.#worker.submit(() => ({ request: { kind: 'free', memory }, transfer: [] })).catch(() => undefined);
   }
 
   /** Frees a session after what is queued for it. */
@@ -154,6 +174,7 @@ export class Slot {
   /** The loads stand first in the new worker's queue, so that a run that comes next finds its session. */
   #replace(reason: string): void {
     this.#worker = undefined;
+    this.#epoch++;
     if (this.#closed) return;
     const again: Held[] = [];
     for (const held of this.#held.values()) {

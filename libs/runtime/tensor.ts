@@ -4,6 +4,10 @@ import type { ElementType } from '../onnx/ir.js';
 /** What a tensor's elements may be held in; `bool` is a Uint8Array of zeros and ones. */
 export type TypedData = Float32Array | Float64Array | BigInt64Array | Int32Array | Int8Array | Uint8Array | string[];
 
+export type NumericData = Exclude<TypedData, string[]>;
+/** The types that have a container of numbers. */
+export type NumericType = Exclude<ElementType, 'string' | 'float16' | 'bfloat16'>;
+
 /** A dense tensor, row major. The length of `data` is the product of `dims`. */
 export interface TensorValue {
   readonly type: ElementType;
@@ -18,10 +22,18 @@ export interface TensorInfo {
   readonly shape: readonly (number | string)[];
 }
 
-type Container = { readonly name: string; holds(data: TypedData): boolean };
+interface Container {
+  readonly name: string;
+  holds(data: TypedData): boolean;
+  make?(length: number): NumericData;
+}
 
-function view<T extends Exclude<TypedData, string[]>>(constructor: new (length: number) => T): Container {
-  return { name: constructor.name, holds: (data) => data instanceof constructor };
+function view<T extends NumericData>(constructor: new (length: number) => T): Container {
+  return {
+    name: constructor.name,
+    holds: (data) => data instanceof constructor,
+    make: (length) => new constructor(length),
+  };
 }
 
 /** What holds the elements of each type; float16 and bfloat16 have no container here. */
@@ -43,6 +55,11 @@ export function isElementType(type: string): type is ElementType {
   return containers[type as ElementType] !== undefined;
 }
 
+/** A container of zeros. */
+export function newData(type: NumericType, length: number): NumericData {
+  return containers[type]!.make!(length);
+}
+
 /** The number of elements of a shape. */
 export function elementCount(dims: readonly number[]): number {
   return dims.reduce((product, dim) => product * dim, 1);
@@ -53,8 +70,23 @@ export function elementCount(dims: readonly number[]): number {
  * `symbols` holds what the symbolic dimensions stood for in the inputs before: the batch is the same in all of them.
  */
 export function checkTensor(info: TensorInfo, value: TensorValue, symbols: Map<string, number>): void {
-  const { name, type, shape } = info;
+  const { name, type } = info;
   const { dims, data } = value;
+  checkShape(info, value, symbols);
+  const container = containers[type];
+  if (!container?.holds(data)) throw invalid(`input ${name} of type ${type} needs its data in a ${container?.name}`);
+  const count = elementCount(dims);
+  if (data.length !== count) throw invalid(`input ${name} has ${data.length} elements, expected ${count}`);
+}
+
+/** As `checkTensor`, of a tensor whose data is elsewhere. */
+export function checkShape(
+  info: TensorInfo,
+  value: Pick<TensorValue, 'type' | 'dims'>,
+  symbols: Map<string, number>,
+): void {
+  const { name, type, shape } = info;
+  const { dims } = value;
   if (value.type !== type) throw invalid(`input ${name} has type ${value.type}, expected ${type}`);
   const wrongShape = () =>
     invalid(`input ${name} has shape [${dims.join(', ')}], expected [${describe(shape, symbols)}]`);
@@ -65,10 +97,6 @@ export function checkTensor(info: TensorInfo, value: TensorValue, symbols: Map<s
     if (!Number.isInteger(dim) || dim < 0 || dim !== expected) throw wrongShape();
     if (typeof symbol === 'string' && symbol !== '') symbols.set(symbol, dim);
   }
-  const container = containers[type];
-  if (!container?.holds(data)) throw invalid(`input ${name} of type ${type} needs its data in a ${container?.name}`);
-  const count = elementCount(dims);
-  if (data.length !== count) throw invalid(`input ${name} has ${data.length} elements, expected ${count}`);
 }
 
 function describe(shape: TensorInfo['shape'], symbols: ReadonlyMap<string, number>): string {
@@ -105,6 +133,6 @@ export function packTensors(
 }
 
 /** A copy over an ArrayBuffer of its own; Buffer's `slice` would be a view of the same memory. */
-function copyOf(data: Exclude<TypedData, string[]>): Exclude<TypedData, string[]> {
+function copyOf(data: NumericData): NumericData {
   return data instanceof Uint8Array ? new Uint8Array(data) : data.slice();
 }

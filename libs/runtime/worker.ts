@@ -1,10 +1,30 @@
 /** Entry of a worker, thread or process: holds ONNX Runtime sessions and answers one request at a time (a run blocks its thread). */
 import { env, InferenceSession, Tensor } from 'onnxruntime-node';
+import { IN_PLACE } from '../onnx/ops/sequence.js';
 import { hostPort } from './host-port.js';
-import type { SessionSettings, WorkerReply, WorkerRequest } from './messages.js';
-import { isElementType, packTensors, type TensorInfo, type TensorValue } from './tensor.js';
+import type { OutputTensor, SessionSettings, ViewReference, WorkerReply, WorkerRequest } from './messages.js';
+import { ResidentStore } from './resident-store.js';
+import {
+  elementCount,
+  isElementType,
+  newData,
+  type NumericData,
+  packTensors,
+  type TensorInfo,
+  type TensorValue,
+} from './tensor.js';
 
-const sessions = new Map<number, { session: InferenceSession; profiled: boolean }>();
+interface Held {
+  readonly session: InferenceSession;
+  readonly profiled: boolean;
+  /** Whether it writes all its outputs in place (libs/onnx/ops/sequence.ts). */
+  readonly inPlace: boolean;
+  /** What outputs are written into when no data crosses for them, by name. */
+  readonly scratch: Map<string, NumericData>;
+}
+
+const sessions = new Map<number, Held>();
+const resident = new ResidentStore();
 
 /** Errors reach the caller as exceptions, so ONNX Runtime's own lines on stderr would only repeat them. */
 const fatalOnly = 4;
@@ -29,12 +49,18 @@ function onnxOptions(settings: SessionSettings): InferenceSession.SessionOptions
 }
 
 function describe(side: 'input' | 'output', metadata: readonly InferenceSession.ValueMetadata[]): TensorInfo[] {
-  return metadata.map((value) => {
-    if (!value.isTensor) throw new Error(`${side} ${value.name} is not a tensor`);
-    if (!isElementType(value.type))
-      throw new Error(`${side} ${value.name} has type ${value.type}, which is not supported`);
-    return { name: value.name, type: value.type, shape: value.shape.map((dim) => dim ?? '') };
-  });
+  return metadata
+    .filter((value) => !isMark(value))
+    .map((value) => {
+      if (!value.isTensor) throw new Error(`${side} ${value.name} is not a tensor`);
+      if (!isElementType(value.type))
+        throw new Error(`${side} ${value.name} has type ${value.type}, which is not supported`);
+      return { name: value.name, type: value.type, shape: value.shape.map((dim) => dim ?? '') };
+    });
+}
+
+function isMark({ name, isTensor }: InferenceSession.ValueMetadata): boolean {
+  return name === IN_PLACE && !isTensor;
 }
 
 async function load(id: number, model: string | Uint8Array, settings: SessionSettings): Promise<WorkerReply> {
@@ -45,7 +71,8 @@ async function load(id: number, model: string | Uint8Array, settings: SessionSet
   try {
     const inputs = describe('input', session.inputMetadata);
     const outputs = describe('output', session.outputMetadata);
-    sessions.set(id, { session, profiled: settings.profile !== undefined });
+    const inPlace = session.outputMetadata.some(isMark);
+    sessions.set(id, { session, profiled: settings.profile !== undefined, inPlace, scratch: new Map() });
     return { kind: 'loaded', inputs, outputs };
   } catch (thrown) {
     await session.release();
@@ -56,12 +83,16 @@ async function load(id: number, model: string | Uint8Array, settings: SessionSet
 async function run(request: WorkerRequest & { kind: 'run' }): Promise<{ reply: WorkerReply; transfer: ArrayBuffer[] }> {
   const held = sessions.get(request.session);
   if (held === undefined) throw new Error('the session is not loaded');
-  const feeds: Record<string, Tensor> = {};
-  for (const [name, { type, dims, data }] of Object.entries(request.feeds)) {
-    feeds[name] = new Tensor(type as Tensor.Type, data, dims);
-  }
   const started = performance.now();
-  const results = request.outputs ? await held.session.run(feeds, [...request.outputs]) : await held.session.run(feeds);
+  const { copies } = request;
+  for (const copy of copies?.rows ?? []) resident.copy(copies!.memory, copy);
+  const feeds: Record<string, Tensor> = {};
+  for (const [name, value] of Object.entries(request.feeds)) {
+    feeds[name] = 'memory' in value ? viewOf(value) : new Tensor(value.type as Tensor.Type, value.data, value.dims);
+  }
+  const results = request.into
+    ? await runInto(held, feeds, request.into)
+    : await held.session.run(feeds, [...(request.outputs ?? outputNames(held))]);
   const durationMs = performance.now() - started;
   const values: Record<string, TensorValue> = {};
   for (const [name, tensor] of Object.entries(results)) {
@@ -75,9 +106,54 @@ async function run(request: WorkerRequest & { kind: 'run' }): Promise<{ reply: W
   return { reply: { kind: 'result', outputs: packed, durationMs }, transfer };
 }
 
+function outputNames({ session }: Held): readonly string[] {
+  return session.outputMetadata.filter((output) => !isMark(output)).map(({ name }) => name);
+}
+
+function viewOf(reference: ViewReference): Tensor {
+  const { type, data, dims } = resident.view(reference);
+  return new Tensor(type, data, dims);
+}
+
+/**
+ * Runs into tensors that are there; those that are not resident are the result. A graph with the mark ends in the binding's refusal of
+ * it, when everything has been written: that is its success.
+ */
+async function runInto(
+  held: Held,
+  feeds: Record<string, Tensor>,
+  into: Record<string, OutputTensor | ViewReference>,
+): Promise<Record<string, Tensor>> {
+  const fetches: Record<string, Tensor | null> = held.inPlace ? { [IN_PLACE]: null } : {};
+  const answered: Record<string, Tensor> = {};
+  for (const [name, target] of Object.entries(into)) {
+    if ('memory' in target) fetches[name] = viewOf(target);
+    else {
+      const { type, dims } = target;
+      const data = target.data ?? scratchOf(held, name, target);
+      fetches[name] = answered[name] = new Tensor(type, data, dims);
+    }
+  }
+  try {
+    await held.session.run(feeds, fetches);
+  } catch (thrown) {
+    if (!held.inPlace || !(thrown instanceof Error) || !/non.tensor type/i.test(thrown.message)) throw thrown;
+  }
+  return answered;
+}
+
+/** For a worker process, which buffers do not come back to: one for each output, as large as it was at most. */
+function scratchOf({ scratch }: Held, name: string, { type, dims }: OutputTensor): NumericData {
+  const count = elementCount(dims);
+  let data = scratch.get(name);
+  if (data === undefined || data.length < count) scratch.set(name, (data = newData(type, count)));
+  return data.subarray(0, count);
+}
+
 async function dispose(id: number): Promise<void> {
   const held = sessions.get(id);
   sessions.delete(id);
+  resident.freeOf(id);
   if (held?.profiled) held.session.endProfiling();
   await held?.session.release();
 }
@@ -89,6 +165,12 @@ async function answer(request: WorkerRequest): Promise<{ reply: WorkerReply; tra
         return { reply: await load(request.session, request.model, request.options) };
       case 'run':
         return await run(request);
+      case 'allocate':
+        resident.allocate(request.memory, request.session, request.tensors);
+        return { reply: { kind: 'done' } };
+      case 'free':
+        resident.free(request.memory);
+        return { reply: { kind: 'done' } };
       case 'dispose':
         await dispose(request.session);
         return { reply: { kind: 'done' } };

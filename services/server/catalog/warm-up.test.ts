@@ -5,6 +5,7 @@ import type { Graph } from '../../../libs/onnx/ir.js';
 import { reduceMean, reshape } from '../../../libs/onnx/ops/index.js';
 import { z } from 'zod';
 import { createRuntime, type Runtime } from '../../../libs/runtime/runtime.js';
+import type { TensorValue } from '../../../libs/runtime/tensor.js';
 import type { Repository } from '../../../libs/store/repository.js';
 import { imageManifest } from '../../../libs/store/manifest.js';
 import { schedulingSchema } from '../scheduling/settings.js';
@@ -58,7 +59,7 @@ test('every input is fed with what its type and the manifest allow', async () =>
     inputs: session.inputs,
     instances: 2,
     run: (feeds, options) => {
-      const { pixel_values, budget } = feeds;
+      const { pixel_values, budget } = feeds as Record<string, TensorValue>;
       const values = Array.from(pixel_values?.data as Float32Array);
       assert.ok(values.every((value) => value >= -1 && value < 1) && new Set(values).size > 100);
       fed.push([pixel_values?.dims, budget?.dims, Array.from(budget?.data as Float32Array)]);
