@@ -15,6 +15,7 @@ import {
   squeeze,
   sub,
   unsqueeze,
+  writtenInPlace,
 } from '../onnx/ops/index.js';
 import type { CausalSpec } from './architectures/gpt-neox.js';
 import { causalSpecOf } from './causal-lm.js';
@@ -76,7 +77,7 @@ export interface GenerationNetwork {
   readonly caches: readonly BlockCache[];
   /** Groups of caches: one, and one more for each seam. */
   readonly groups: number;
-  /** `logits`, `cached_after` and the caches, in this order. */
+  /** The mark of what is written in place, which has to stay the first, `logits`, `cached_after` and the caches. */
   readonly outputs: readonly Value[];
 }
 
@@ -172,7 +173,7 @@ export function buildGenerationGraph(checkpoint: Checkpoint, options: Generation
   const shape = concat(g, [batch, g.integers([-1, spec.vocabulary])], 0);
   const logits = g.named('logits', reshapeTo(g, rows, shape, [B, K, spec.vocabulary]));
   const cachedAfter = g.named('cached_after', cast(g, concat(g, after, 1), 'int32'));
-  return { g, spec, caches, groups, outputs: [logits, cachedAfter, ...presents] };
+  return { g, spec, caches, groups, outputs: [writtenInPlace(g, cached), logits, cachedAfter, ...presents] };
 }
 
 /** The whole of it as a graph, where no stage adds outputs of its own. */
