@@ -1,14 +1,13 @@
 import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { internal } from '../errors/error.js';
 import type { Tensor } from '../onnx/ir.js';
-import { numbersOf } from '../onnx/tensor.js';
 import type { CausalSpec } from './architectures/gpt-neox.js';
 import { causalSpecOf } from './causal-lm.js';
 import type { Checkpoint } from './checkpoint.js';
 import { kernelOrder, kernelRotary } from './layers/rotary.js';
-import { readSafetensors, readTensor, writeSafetensors, type TensorToWrite } from './safetensors.js';
+import { readSafetensors, writeSafetensors, type TensorToWrite } from './safetensors.js';
+import { weightValues } from './tensor-values.js';
 import { checkpointWeights } from './weights.js';
 
 /** The name of a block's queries, keys and values as the attention kernel wants them: all queries, then all keys, then all values. */
@@ -56,8 +55,8 @@ export async function packAttention(
       if (known?.data.kind === 'inline') content.update(name).update(known.data.bytes);
       const shape = part === 'weight' ? [rows.length, spec.hidden] : [rows.length];
       const bytes = async () => {
-        const values = await valuesOf(checkpoint, known, name);
-        return new Uint8Array(permuted(values, rows).buffer);
+        const values = await weightValues(checkpoint, replaced, name);
+        return new Uint8Array(permutedRows(values, rows).buffer);
       };
       written.push({ name: `${packedName(spec, block)}.${part}`, type: 'float32', shape, bytes });
     }
@@ -72,15 +71,8 @@ export async function packAttention(
   return packed;
 }
 
-async function valuesOf(checkpoint: Checkpoint, known: Tensor | undefined, name: string): Promise<Float32Array> {
-  if (known) return Float32Array.from(numbersOf(known) ?? []);
-  const location = checkpoint.tensors.get(name);
-  if (!location) throw internal(`${checkpoint.directory}: tensor ${name} is missing`);
-  return readTensor(location);
-}
-
 /** Rows (numbers, of a vector) in another order. */
-function permuted(values: Float32Array, rows: Int32Array): Float32Array {
+export function permutedRows(values: Float32Array, rows: Int32Array): Float32Array {
   const width = values.length / rows.length;
   const result = new Float32Array(values.length);
   rows.forEach((row, at) => result.set(values.subarray(row * width, (row + 1) * width), at * width));

@@ -17,17 +17,18 @@ export interface MatrixToQuantise {
 const partNames = ['packed', 'scales', 'zeros'] as const;
 
 /**
- * Quantises matrices into a safetensors file (`<name>.packed`, `.scales`, `.zeros`), one after the other, so that one alone is in memory, and
- * gives the tensors as ranges of that file, by the matrices' names. The same matrices make the same bytes.
+ * Quantises matrices into a safetensors file (`<name>.packed`, `.scales`, `.zeros`), one after the other, so that one alone is in memory. The
+ * same matrices make the same bytes.
  */
-export async function writeQuantised(
+export async function writeQuantised(file: string, matrices: readonly MatrixToQuantise[]): Promise<void> {
+  await writeSafetensors(file, matrices.flatMap(partsToWrite));
+}
+
+/** The tensors of a file that was written so, as ranges of it, by the matrices' names. */
+export async function readQuantised(
   file: string,
-  matrices: readonly MatrixToQuantise[],
+  matrices: readonly Omit<MatrixToQuantise, 'values'>[],
 ): Promise<ReadonlyMap<string, QuantisedTensors>> {
-  await writeSafetensors(
-    file,
-    matrices.flatMap((matrix) => partsToWrite(matrix)),
-  );
   const { tensors } = await readSafetensors(file);
   return new Map(
     matrices.map(({ name, bits, rows, columns }) => {
