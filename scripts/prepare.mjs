@@ -77,7 +77,8 @@ function sourceFiles() {
     if (!existsSync(top)) return [];
     const entries = readdirSync(top, { recursive: true, withFileTypes: true });
     const below = entries.filter((entry) => entry.isDirectory() || entry.name.endsWith('.ts'));
-    return [top, ...below.map((entry) => join(entry.parentPath ?? entry.path, entry.name))];
+    const paths = below.map((entry) => join(entry.parentPath ?? entry.path, entry.name));
+    return [top, ...paths.filter((path) => !path.slice(root.length).includes('node_modules'))];
   });
 }
 
