@@ -2,6 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { HeartwoodError, invalid } from '../errors/error.js';
 import { asFloat32, checkFinite, openCheckpoint, type Checkpoint } from '../models/checkpoint.js';
+import { type Task, taskOf } from '../models/architectures/index.js';
 import { specOf } from '../models/classifier.js';
 import { writeModel } from '../onnx/write.js';
 import type { ManifestDraft, Published } from '../store/publish.js';
@@ -9,12 +10,38 @@ import { openRepository } from '../store/repository.js';
 import type { Segment } from '../store/segments.js';
 import { segmentsOf } from './segments.js';
 import { denseGraph } from './served-graph.js';
+import { textBaseline } from './text/baseline.js';
 
 export interface ImportRequest {
   readonly modelDirectory: string;
   readonly repository: string;
   readonly name: string;
 }
+
+/** What the baseline of a kind of model is made of. */
+export interface BaselineTask {
+  /** Throws NOT_FOUND or INVALID_ARGUMENT for a checkpoint that does not fit. */
+  check(checkpoint: Checkpoint): Promise<void>;
+  /** Gives what writes the version into a folder and says what it is. The checkpoint is float32. */
+  prepare(checkpoint: Checkpoint, workDirectory: string): Promise<(folder: string) => Promise<ManifestDraft>>;
+}
+
+const imageBaseline: BaselineTask = {
+  check: (checkpoint) => Promise.resolve(void specOf(checkpoint)),
+  prepare(checkpoint) {
+    const graph = denseGraph(checkpoint);
+    const segments = segmentsOf(graph, [], specOf(checkpoint).tokens);
+    return Promise.resolve(async (folder: string) => {
+      await writeModel(graph, join(folder, 'model.onnx'));
+      return baselineDraft(checkpoint, segments);
+    });
+  },
+};
+
+const tasks: Readonly<Record<Task, BaselineTask>> = {
+  'image-classification': imageBaseline,
+  'text-generation': textBaseline,
+};
 
 /** The unpruned model in the repository, and its checkpoint in float32. */
 export interface Baseline {
@@ -31,8 +58,9 @@ export async function importBaseline(
   context: { readonly workDirectory: string; readonly signal: AbortSignal },
 ): Promise<Baseline> {
   const original = await openCheckpoint(request.modelDirectory);
+  const task = tasks[taskOf(original)];
   // What the network is made of is checked before anything is written.
-  specOf(original);
+  await task.check(original);
   await checkFinite(original);
   await mkdir(context.workDirectory, { recursive: true });
   const checkpoint = await asFloat32(original, context.workDirectory);
@@ -53,12 +81,7 @@ export async function importBaseline(
   };
   const earlier = await same();
   if (earlier) return { checkpoint, published: earlier };
-  const graph = denseGraph(checkpoint);
-  const segments = segmentsOf(graph, [], specOf(checkpoint).tokens);
-  const fill = async (directory: string): Promise<ManifestDraft> => {
-    await writeModel(graph, join(directory, 'model.onnx'));
-    return baselineDraft(checkpoint, segments);
-  };
+  const fill = await task.prepare(checkpoint, context.workDirectory);
   try {
     const published = await repository.publish(request.name, fill, { version: 1, signal: context.signal });
     return { checkpoint, published };

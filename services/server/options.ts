@@ -6,6 +6,7 @@ import { isolations } from '../../libs/runtime/carrier.js';
 import { transportShape } from '../grpc/settings.js';
 import { milliseconds, millisecondsOrNone, pollMilliseconds, positiveMilliseconds } from '../settings/milliseconds.js';
 import { optionError, optionErrorOf } from '../settings/option-error.js';
+import { generationSchema } from './generation/settings.js';
 import { loadControls } from './catalog/load-control.js';
 import { schedulingSchema } from './scheduling/settings.js';
 
@@ -31,6 +32,7 @@ const schema = z.object({
   /** Milliseconds that one load or run may take where workers are processes; beyond it the worker is ended and replaced. */
   runLimitMs: milliseconds.default(600_000),
   ...schedulingSchema,
+  ...generationSchema,
   /** Threads that preprocess encoded images. */
   imageWorkers: atLeastOne.default(() => Math.max(1, Math.floor(availableParallelism() / 2))),
   /** What loads a version: nothing after the start, the repository, or a call of RepositoryModelLoad. */
@@ -47,6 +49,8 @@ const schema = z.object({
   maxImagePixels: atLeastOne.default(200_000_000),
   /** Requests of one stream that are worked on at a time. */
   streamWindow: atLeastOne.default(8),
+  /** Texts of one stream that are generated at a time. */
+  textWindow: atLeastOne.default(32),
   /** Samples of a comparison (ServingService.Compare). */
   compareMaxSamples: atLeastOne.default(10_000),
   /** Bytes that the samples of all comparisons may hold. */

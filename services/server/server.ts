@@ -12,6 +12,8 @@ import { Catalog } from './catalog/catalog.js';
 import { healthOf } from './catalog/health.js';
 import { ImagePool } from './inference/image-pool.js';
 import { openServerEnergy } from './energy/energy.js';
+import { observeBy } from './generation/observers.js';
+import { Generation } from './inference/generation.js';
 import { Inference } from './inference/inference.js';
 import { openInference } from './open-inference/service.js';
 import { InferenceStatistics } from './open-inference/statistics.js';
@@ -20,10 +22,12 @@ import { loadVersion } from './catalog/served-version.js';
 import { sizesToWarmUp } from './catalog/warm-up.js';
 import { WorkerMetrics } from './metrics/worker-metrics.js';
 import { InferenceMetrics } from './metrics/inference-metrics.js';
+import { GenerationMetrics } from './metrics/generation-metrics.js';
 import { VersionMetrics } from './metrics/version-metrics.js';
 import { compareCall } from './serving/compare.js';
 import { Allowance } from './serving/compare-samples.js';
 import { classifyCall } from './serving/classify.js';
+import { generateCall } from './serving/generate.js';
 import type { Scheduler } from './scheduling/scheduler.js';
 import { serving } from './serving/service.js';
 
@@ -75,18 +79,24 @@ export async function startServer(
   const controller = new LatencyController({ objectives, workers: settings.workers }, registry, log);
   const shadowing = new Shadowing(settings.shadow, registry, log);
   const metrics = new InferenceMetrics(registry);
+  const generationMetrics = new GenerationMetrics(registry);
   const versions = new VersionMetrics(registry, controller);
   const warmUpSizes = settings.warmUp ? sizesToWarmUp(settings) : [];
   const catalog = new Catalog(
     repository,
     (entry, signal) => {
-      const account = (scheduler: Scheduler) => energy.account(entry.manifest.model, entry.version, scheduler);
-      const loading = { ...settings, instances, warmUpSizes, account };
+      const { version, manifest } = entry;
+      const { model } = manifest;
+      const account = (scheduler: Scheduler) => energy.account(model, version, scheduler);
+      const spent = energy.accountGeneration(model, version);
+      const watching = [...(spent ? [spent] : []), generationMetrics.observer({ model, version })];
+      const observer = observeBy(watching, (error) => report(error, 'an observer of generation'));
+      const loading = { ...settings, instances, warmUpSizes, account, generation: { observer, energy: spent } };
       return energy.beside(() => loadVersion(repository, runtime, entry, loading, signal));
     },
     {
       changed: (changed) => {
-        for (const listener of [metrics, versions, controller, shadowing]) listener.changed(changed);
+        for (const listener of [metrics, generationMetrics, versions, controller, shadowing]) listener.changed(changed);
         transport.health.update(healthOf(changed));
       },
     },
@@ -108,11 +118,21 @@ export async function startServer(
     (error) => report(error, 'an observer of inferences'),
     shadowing,
   );
-  const streams = { inference, streamWindow: settings.streamWindow, stopping: transport.stopping, report };
+  const generation = new Generation(
+    catalog,
+    controller,
+    [metrics, statistics, shadowing],
+    (error) => report(error, 'an observer of generations'),
+    (served) => served.energy?.openRequest(),
+  );
+  const { streamWindow, textWindow } = settings;
+  const streams = { inference, streamWindow, stopping: transport.stopping, report };
   transport.add(
     GRPCInferenceServiceDefinition,
     openInference({
       ...streams,
+      generation,
+      textWindow,
       catalog,
       statistics,
       facts: { ...settings, warmUpSizes },
@@ -130,7 +150,10 @@ export async function startServer(
     meter: energy.meter,
     stopping: transport.stopping,
   });
-  transport.add(ServingServiceDefinition, serving(catalog, repository, { compare, classify: classifyCall(streams) }));
+  transport.add(
+    ServingServiceDefinition,
+    serving(catalog, repository, { compare, classify: classifyCall(streams), generate: generateCall(generation) }),
+  );
 
   let endpoint: MetricsEndpoint | undefined;
   let grpcPort: number;

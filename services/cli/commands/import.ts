@@ -21,7 +21,7 @@ export function importCommand(context: Context): Command {
     .description('put a checkpoint into a repository, unpruned, as version 1')
     .requiredOption(
       '--model <folder>',
-      'a Hugging Face checkpoint: config.json, model.safetensors, preprocessor_config.json',
+      'a Hugging Face checkpoint: config.json, model.safetensors, and preprocessor_config.json (images) or tokenizer.json (text)',
     )
     .requiredOption('--repository <folder>', 'the model repository; made if it is missing')
     .option('--name <model>', "the model's name in it (default: the folder's)")
@@ -30,7 +30,7 @@ export function importCommand(context: Context): Command {
   return examples(
     command,
     'import --model my-vit --repository models',
-    'import --model my-vit --repository models --name vit',
+    'import --model pythia-160m --repository models --name pythia',
   );
 }
 

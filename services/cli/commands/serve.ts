@@ -48,6 +48,17 @@ export function serveCommand(context: Context): Command {
       'refuse a request that has not begun by then (default: never)',
       number({ min: 0, inclusive: false }),
     )
+    .optionsGroup('Text:')
+    .option('--generation-rows <n>', 'texts of a version that are generated at a time (default: 16)', some)
+    .option('--generation-context <n>', "tokens of a prompt and its text together (default: the model's context)", some)
+    .option(
+      '--generation-cache-bytes <n>',
+      'memory of the caches of a version; fewer texts at a time where it would be more (default: 4 GiB)',
+      some,
+    )
+    .option('--prefill-chunk <n>', 'prompt tokens of one run, for which running texts wait (default: 128)', some)
+    .option('--generation-queue-limit <n>', 'texts of a version that may wait; more are refused (default: 128)', some)
+    .option('--text-window <n>', 'texts of one stream that are generated at a time (default: 32)', some)
     .optionsGroup('Versions:')
     .addOption(
       new Option(

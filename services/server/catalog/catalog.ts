@@ -16,7 +16,7 @@ import {
 } from './load-control.js';
 import { Attempts } from './attempts.js';
 import { pause } from './pause.js';
-import type { ServedVersion } from './served-version.js';
+import { isClassifier, type ServedClassifier, type ServedVersion } from './served-version.js';
 
 export type VersionState =
   | { readonly kind: 'loading' }
@@ -345,4 +345,14 @@ export class Catalog {
 
 function versionsOf(model: ModelEntry | undefined): [number, VersionEntry][] {
   return (model?.versions ?? []).map((entry) => [entry.version, entry]);
+}
+
+/** The versions that are loaded. */
+export function readyVersions(catalog: Catalog): ServedVersion[] {
+  return catalog.list().flatMap(({ state }) => (state.kind === 'ready' ? [state.served] : []));
+}
+
+/** Those that classify images. */
+export function readyClassifiers(catalog: Catalog): ServedClassifier[] {
+  return readyVersions(catalog).filter(isClassifier);
 }

@@ -6,7 +6,7 @@ import { createRuntime, type Runtime } from '../../../libs/runtime/runtime.js';
 import type { Repository } from '../../../libs/store/repository.js';
 import { z } from 'zod';
 import { schedulingSchema } from '../scheduling/settings.js';
-import { loadVersion } from './served-version.js';
+import { asClassifier, loadVersion } from './served-version.js';
 import { budgetDraft, budgetModel, meanModel, publishGraph } from '../testing/fixture-models.js';
 import { temporaryRepository } from '../testing/temporary-repository.js';
 
@@ -60,7 +60,7 @@ test('a graph that does not hold what its manifest promises is refused', async (
 
 test('a version that is retired is freed when the requests that hold it have ended, and not before', async () => {
   await publishGraph(repository, 'retiring', meanModel());
-  const served = await loadVersion(repository, runtime, await repository.resolve('retiring'), settings);
+  const served = asClassifier(await loadVersion(repository, runtime, await repository.resolve('retiring'), settings));
   let release = (): void => undefined;
   const preprocessing = new Promise<void>((resolve) => (release = resolve));
   const answer = served.hold(async () => {

@@ -4,9 +4,10 @@ import type { MeterChoice } from '../../../libs/energy/meters/index.js';
 import type { Logger } from '../../../libs/telemetry/log.js';
 import type { Registry } from '../../../libs/telemetry/metrics.js';
 import { boardMetrics } from '../metrics/board-metrics.js';
-import { ledgerMetrics, meterMetrics } from '../metrics/energy-metrics.js';
+import { ledgerMetrics, meterMetrics, stepEnergyMetric } from '../metrics/energy-metrics.js';
 import type { Scheduler } from '../scheduling/scheduler.js';
 import { accounted } from './accounted-scheduler.js';
+import { GenerationEnergy } from './generation-energy.js';
 
 export interface EnergySettings {
   readonly energyMeter: MeterChoice;
@@ -20,6 +21,8 @@ export interface ServerEnergy {
   readonly meter: EnergyMeter | undefined;
   /** The version's scheduler, its runs accounted for; as it is where nothing is metered. */
   account(model: string, version: number, scheduler: Scheduler): Scheduler;
+  /** Accounts for the steps of a language model; undefined where nothing is metered. */
+  accountGeneration(model: string, version: number): GenerationEnergy | undefined;
   /** Does work that is no run (loading a model): what it takes is nobody's, and says nothing of idling. */
   beside<T>(work: () => Promise<T>): Promise<T>;
   close(): Promise<void>;
@@ -39,14 +42,29 @@ export async function openServerEnergy(
   if (meter) meterMetrics(registry, meter);
   const close = async () => meter?.close();
   if (!meter?.total) {
-    return { meter: undefined, account: (_model, _version, scheduler) => scheduler, beside: (work) => work(), close };
+    return {
+      meter: undefined,
+      account: (_model, _version, scheduler) => scheduler,
+      accountGeneration: () => undefined,
+      beside: (work) => work(),
+      close,
+    };
   }
   const ledger = ledgerOf(meter);
   const count = ledgerMetrics(registry, ledger);
+  const countStep = stepEnergyMetric(registry);
   return {
     meter,
     account: (model, version, scheduler) =>
       accounted(scheduler, ledger, (joules) => count({ model, version: String(version) }, joules)),
+    accountGeneration: (model, version) => {
+      const labels = { model, version: String(version) };
+      return new GenerationEnergy(
+        ledger,
+        ({ kind }, joules) => countStep(labels, kind, joules),
+        (joules) => count(labels, joules),
+      );
+    },
     beside: async (work) => {
       const end = ledger.occupied();
       try {

@@ -1,3 +1,5 @@
+import type { GenerationStep } from './observer.js';
+
 /** What a caller asks of a language model, whichever protocol it came by. */
 
 /** How the next token is drawn. The order is Hugging Face's: penalty, temperature, top-k, top-p. */
@@ -42,4 +44,6 @@ export interface GenerationTerms {
   readonly priority?: number | undefined;
   /** On the clock of performance.now(): a request that has not ended by then ends with DEADLINE_EXCEEDED. */
   readonly deadline?: number | undefined;
+  /** Told of every step that the request had a row in, once it has run: its share of what the step cost is one of the step's rows. */
+  readonly stepped?: ((step: GenerationStep) => void) | undefined;
 }

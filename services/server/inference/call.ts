@@ -1,6 +1,6 @@
 import type { InferenceRun } from './record.js';
 import type { Trace } from './trace.js';
-import type { ServedVersion } from '../catalog/served-version.js';
+import type { ServedClassifier } from '../catalog/served-version.js';
 import type { TensorValue } from '../../../libs/runtime/tensor.js';
 import type { WireTensor } from './wire-tensor.js';
 
@@ -29,7 +29,7 @@ export interface CallContents {
 
 /** What a call came to. */
 export interface InferenceAnswer {
-  readonly served: ServedVersion;
+  readonly served: ServedClassifier;
   /** The outputs that were asked for, in that order. */
   readonly outputs: readonly { readonly name: string; readonly value: TensorValue }[];
   readonly run: InferenceRun;

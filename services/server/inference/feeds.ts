@@ -4,7 +4,7 @@ import type { ImagePreprocessing } from '../../../libs/models/preprocessing.js';
 import type { TensorValue } from '../../../libs/runtime/tensor.js';
 import type { CallContents } from './call.js';
 import { type BudgetPolicy, budgetTensor } from './budget.js';
-import { BUDGET, IMAGE, PIXELS, type ServedVersion } from '../catalog/served-version.js';
+import { BUDGET, IMAGE, PIXELS, type ServedClassifier } from '../catalog/served-version.js';
 import { toTensorValue, type WireTensor } from './wire-tensor.js';
 
 /** What a request comes to for the session. */
@@ -35,7 +35,7 @@ export interface FeedMaker {
  */
 export async function makeFeeds(
   maker: FeedMaker,
-  served: ServedVersion,
+  served: ServedClassifier,
   { inputs, budget: asked }: CallContents,
   signal: AbortSignal,
 ): Promise<Feeds> {
@@ -55,7 +55,7 @@ export async function makeFeeds(
   return { tensors, batch, budget: budget && Array.from(budget) };
 }
 
-function checkNames(inputs: ReadonlyMap<string, WireTensor>, served: ServedVersion): void {
+function checkNames(inputs: ReadonlyMap<string, WireTensor>, served: ServedClassifier): void {
   const names = served.inputs.map(({ name }) => name);
   const images = served.takes(PIXELS);
   for (const name of inputs.keys()) {
@@ -85,7 +85,7 @@ function batchOf(inputs: ReadonlyMap<string, WireTensor>, maxBatch: number): num
 /** The tensor wins over the parameter, and that over the policy's default. */
 function budgetsOf(
   maker: FeedMaker,
-  served: ServedVersion,
+  served: ServedClassifier,
   asked: number | undefined,
   tensor: WireTensor | undefined,
   batch: number,
@@ -97,7 +97,7 @@ function budgetsOf(
 
 async function pixelsOf(
   { preprocess, maxImagePixels }: FeedMaker,
-  { manifest }: ServedVersion,
+  { manifest }: ServedClassifier,
   { datatype, dims, data }: WireTensor,
   signal: AbortSignal,
 ): Promise<TensorValue> {

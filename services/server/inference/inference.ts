@@ -1,13 +1,14 @@
 import { HeartwoodError, invalid } from '../../../libs/errors/error.js';
 import { isAbort } from '../../grpc/errors.js';
 import type { Catalog } from '../catalog/catalog.js';
-import { type ServedVersion, TOKENS_KEPT } from '../catalog/served-version.js';
+import { asClassifier, type ServedClassifier, type ServedVersion, TOKENS_KEPT } from '../catalog/served-version.js';
 import type { Place } from '../scheduling/scheduler.js';
 import type { InferenceAnswer, InferenceCall } from './call.js';
 import { type FeedMaker, makeFeeds } from './feeds.js';
 import { flopsOf, tokensKeptOf } from './flops.js';
 import type { InferenceObserver, InferenceRecord, InferenceRun, Phase } from './record.js';
 import { noShadow, type Shadow, type ShadowedCall } from './shadow.js';
+import { tellAll } from './tell.js';
 import type { InferenceResult } from '../scheduling/scheduler.js';
 
 /** What is noted of a call on its way. */
@@ -39,8 +40,8 @@ export class Inference {
   async infer<T>(call: InferenceCall, signal: AbortSignal, respond: (answer: InferenceAnswer) => T): Promise<T> {
     const journal: Journal = { started: performance.now(), phases: {}, outcome: 'OK' };
     try {
-      const served = this.catalog.resolve(call.model, call.version);
-      journal.version = served;
+      journal.version = this.catalog.resolve(call.model, call.version);
+      const served = asClassifier(journal.version);
       return await served.hold(async () => {
         const answer = await this.#admitted(served, call, signal, journal);
         journal.run = answer.run;
@@ -55,7 +56,7 @@ export class Inference {
     } finally {
       journal.phases.total = performance.now() - journal.started;
       const { version, outcome, phases, run } = journal;
-      this.#tell({ version, outcome, phases, trace: call.trace, ...(run ? { run } : {}) });
+      tellAll(this.observers, { version, outcome, phases, trace: call.trace, ...(run ? { run } : {}) }, this.report);
       this.#endShadow(journal);
     }
   }
@@ -69,20 +70,9 @@ export class Inference {
     }
   }
 
-  /** A defect of an observer costs its count, not the client's answer. */
-  #tell(record: InferenceRecord): void {
-    for (const observer of this.observers) {
-      try {
-        observer.ended(record);
-      } catch (thrown) {
-        this.report(thrown);
-      }
-    }
-  }
-
   /** Asks for a place before anything is decoded: what is beyond the queue's limit costs next to nothing. */
   async #admitted(
-    served: ServedVersion,
+    served: ServedClassifier,
     call: InferenceCall,
     signal: AbortSignal,
     journal: Journal,
@@ -96,7 +86,7 @@ export class Inference {
   }
 
   async #run(
-    served: ServedVersion,
+    served: ServedClassifier,
     place: Place,
     call: InferenceCall,
     signal: AbortSignal,
@@ -131,13 +121,14 @@ export class Inference {
     const flops = tokensKept.map((kept) => flopsOf(served.manifest, kept));
     const outputs = wanted.map((name) => ({ name, value: result.outputs[name]! }));
     const { runBatch, queueMs, execution, joules } = result;
-    const run = { batch, runBatch, execution, tokensKept, flops, budget };
+    const tokens = served.manifest.tokens.total;
+    const run = { batch, runBatch, execution, tokens, tokensKept, flops, budget };
     return { served, outputs, queueMs, run, joules };
   }
 }
 
 /** The names of the outputs asked for; all where none is. Throws INVALID_ARGUMENT. */
-function wantedOutputs(served: ServedVersion, names: readonly string[]): readonly string[] {
+function wantedOutputs(served: ServedClassifier, names: readonly string[]): readonly string[] {
   const known = served.outputs.map(({ name }) => name);
   if (names.length === 0) return known;
   for (const [index, name] of names.entries()) {

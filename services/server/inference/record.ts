@@ -1,6 +1,7 @@
 import type { ErrorCode } from '../../../libs/errors/error.js';
 import type { ServedVersion } from '../catalog/served-version.js';
 import type { Execution } from '../scheduling/scheduler.js';
+import type { EndEvent } from '../generation/event.js';
 import type { Trace } from './trace.js';
 
 export const phases = ['queue', 'preprocess', 'compute', 'postprocess', 'total'] as const;
@@ -14,6 +15,8 @@ export interface InferenceRun {
   readonly runBatch: number;
   /** The run itself, the same object for all its calls. */
   readonly execution: Execution;
+  /** Of a sample, at the entry. */
+  readonly tokens: number;
   /** [sample][stage]. */
   readonly tokensKept: readonly (readonly number[])[];
   /** Of each sample. */
@@ -31,8 +34,10 @@ export interface InferenceRecord {
   readonly phases: Readonly<Partial<Record<Phase, number>>>;
   /** What its caller knows it by, where it said so. */
   readonly trace?: Trace | undefined;
-  /** The rest is there when the model ran. */
+  /** There when a classifier ran. */
   readonly run?: InferenceRun;
+  /** There when a text came to its end. */
+  readonly text?: EndEvent;
 }
 
 /** Told of every call: metrics, meters and controllers hang on it. */

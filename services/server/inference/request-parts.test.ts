@@ -45,6 +45,7 @@ test('metrics count what is finite, and never throw', async () => {
     batch: 2,
     runBatch: 2,
     execution,
+    tokens: 17,
     tokensKept: [[NaN, 9]],
     flops: [NaN, 7],
     budget: [Infinity, 0.1],

@@ -1,11 +1,11 @@
-import type { ServedVersion } from '../catalog/served-version.js';
+import type { ServedClassifier } from '../catalog/served-version.js';
 import type { InferenceResult } from '../scheduling/scheduler.js';
 import type { Feeds } from './feeds.js';
 
 /** Picks calls that are to be run a second time once they are answered. */
 export interface Shadow {
   /** Asked of every call before its feeds are given away; undefined: not this one. What is kept of the feeds is copied here. */
-  pick(served: ServedVersion, feeds: Feeds): ShadowedCall | undefined;
+  pick(served: ServedClassifier, feeds: Feeds): ShadowedCall | undefined;
 }
 
 /** A call that was picked. */

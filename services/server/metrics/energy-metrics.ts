@@ -90,3 +90,16 @@ export function ledgerMetrics(
   });
   return ({ model, version }, joules) => energy.observe({ model, version }, joules);
 }
+
+/** Registers what the steps of language models take. @returns counts a step's joules */
+export function stepEnergyMetric(
+  registry: Registry,
+): (labels: VersionLabels, phase: 'prefill' | 'decode', joules: number) => void {
+  const energy = new Counter({
+    name: 'heartwood_generation_energy_joules_total',
+    help: 'Energy above idling of the runs that read prompts (prefill) and draw tokens (decode); over the tokens it is joules a token.',
+    labelNames: ['model', 'version', 'phase'],
+    registers: [registry],
+  });
+  return (labels, phase, joules) => energy.inc({ ...labels, phase }, joules);
+}

@@ -13,16 +13,18 @@ import { VERSION, versionLabels } from './version-labels.js';
 /** A value to count or observe, and the labels that it has beside the version's. */
 type Reading = readonly [value: number, labels?: Readonly<Record<string, string>>];
 
-/** A call whose run has ended; `firstOfRun` is true for one of the calls that share a run. */
-interface EndedRun {
+/** A call that came to an answer. */
+interface Answered {
   readonly record: InferenceRecord;
-  readonly run: InferenceRun;
-  readonly firstOfRun: boolean;
-  /** Tokens of a sample at the entry. */
-  readonly tokens: number;
 }
 
-interface Measure {
+/** A call of a classifier, whose run has ended; `firstOfRun` is true for one of the calls that share a run. */
+interface EndedRun extends Answered {
+  readonly run: InferenceRun;
+  readonly firstOfRun: boolean;
+}
+
+interface Measure<Ended extends Answered> {
   readonly kind: 'counter' | 'histogram' | 'exemplars';
   readonly name: string;
   readonly help: string;
@@ -30,11 +32,11 @@ interface Measure {
   readonly labels?: readonly string[];
   /** Upper bounds, of a histogram. */
   readonly buckets?: readonly number[];
-  read(ended: EndedRun): Iterable<Reading>;
+  read(ended: Ended): Iterable<Reading>;
 }
 
-/** What is told of the calls that ran: one entry, one metric. Values that are not finite are left out. */
-const measures: readonly Measure[] = [
+/** What is told of every call that came to an answer: one entry, one metric. Values that are not finite are left out. */
+const answeredMeasures: readonly Measure<Answered>[] = [
   {
     kind: 'exemplars',
     name: 'heartwood_inference_duration_seconds',
@@ -43,6 +45,10 @@ const measures: readonly Measure[] = [
     buckets: durationBuckets,
     read: ({ record }) => Object.entries(record.phases).map(([phase, ms]) => [ms / 1000, { phase }]),
   },
+];
+
+/** What is told of the calls of classifiers. */
+const runMeasures: readonly Measure<EndedRun>[] = [
   {
     kind: 'counter',
     name: 'heartwood_inference_items_total',
@@ -69,8 +75,8 @@ const measures: readonly Measure[] = [
     help: 'Tokens of a sample left after a stage over the tokens at the entry.',
     labels: ['stage'],
     buckets: [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1],
-    read: ({ run, tokens }) =>
-      run.tokensKept.flatMap((kept) => kept.map((left, stage): Reading => [left / tokens, { stage: String(stage) }])),
+    read: ({ run: { tokens, tokensKept } }) =>
+      tokensKept.flatMap((kept) => kept.map((left, stage): Reading => [left / tokens, { stage: String(stage) }])),
   },
   {
     kind: 'counter',
@@ -102,7 +108,8 @@ const expected: readonly InferenceRecord['outcome'][] = [
  */
 export class InferenceMetrics implements InferenceObserver, CatalogListener {
   readonly #requests;
-  readonly #tell: readonly ((ended: EndedRun) => void)[];
+  readonly #answered: (ended: Answered) => void;
+  readonly #ran: (ended: EndedRun) => void;
   /** Runs that several calls share count once. */
   readonly #counted = new WeakSet<Execution>();
 
@@ -113,23 +120,19 @@ export class InferenceMetrics implements InferenceObserver, CatalogListener {
       labelNames: [...VERSION, 'outcome'],
       registers: [registry],
     });
-    this.#tell = measures.map((measure) => {
-      const observe = observer(registry, measure);
-      return (ended) => {
-        // prom-client throws on what is not finite, which would cost the counts that follow.
-        for (const reading of measure.read(ended)) if (Number.isFinite(reading[0])) observe(reading, ended.record);
-      };
-    });
+    this.#answered = teller(registry, answeredMeasures);
+    this.#ran = teller(registry, runMeasures);
   }
 
   ended(record: InferenceRecord): void {
-    const { version, outcome, run } = record;
+    const { version, outcome, run, text } = record;
     this.#requests.inc({ ...versionLabels(version), outcome });
-    if (!version || !run) return;
+    if (!version || (!run && !text)) return;
+    this.#answered({ record });
+    if (!run) return;
     const firstOfRun = !this.#counted.has(run.execution);
     this.#counted.add(run.execution);
-    const ended = { record, run, firstOfRun, tokens: version.manifest.tokens.total };
-    for (const tell of this.#tell) tell(ended);
+    this.#ran({ record, run, firstOfRun });
   }
 
   changed(catalog: Catalog): void {
@@ -139,8 +142,28 @@ export class InferenceMetrics implements InferenceObserver, CatalogListener {
   }
 }
 
+/** Registers measures; how all of them are told. */
+function teller<Ended extends Answered>(
+  registry: Registry,
+  measures: readonly Measure<Ended>[],
+): (ended: Ended) => void {
+  const tell = measures.map((measure) => {
+    const observe = observer(registry, measure);
+    return (ended: Ended) => {
+      // prom-client throws on what is not finite, which would cost the counts that follow.
+      for (const reading of measure.read(ended)) if (Number.isFinite(reading[0])) observe(reading, ended.record);
+    };
+  });
+  return (ended) => {
+    for (const each of tell) each(ended);
+  };
+}
+
 /** Registers a measure; how a reading of it is told. */
-function observer(registry: Registry, measure: Measure): (reading: Reading, record: InferenceRecord) => void {
+function observer(
+  registry: Registry,
+  measure: Omit<Measure<never>, 'read'>,
+): (reading: Reading, record: InferenceRecord) => void {
   const { kind, name, help, labels = [], buckets = [] } = measure;
   const configuration = { name, help, labelNames: [...VERSION, ...labels] };
   const labelsOf = ([, labels]: Reading, { version }: InferenceRecord) => ({ ...versionLabels(version), ...labels });

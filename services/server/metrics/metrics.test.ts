@@ -72,14 +72,14 @@ test('a slow request is found by its trace and its name, and only where they are
 test('calls that share a run count its size and its time once, each its own samples', async () => {
   const registry = new Registry();
   const metrics = new InferenceMetrics(registry);
-  const version = { model: 'net', version: 2, manifest: { tokens: { total: 10 } } } as unknown as ServedVersion;
+  const version = { model: 'net', version: 2 } as unknown as ServedVersion;
   const execution = { startedAt: 1000, endedAt: 1500, samples: 3 };
   const record = (batch: number, id: string): InferenceRecord => ({
     version,
     outcome: 'OK',
     phases: { total: 700 },
     trace: traceOf(undefined, id),
-    run: { batch, runBatch: 3, execution, tokensKept: [[5]], flops: [7], budget: undefined },
+    run: { batch, runBatch: 3, execution, tokens: 10, tokensKept: [[5]], flops: [7], budget: undefined },
   });
   metrics.ended(record(1, 'first'));
   metrics.ended(record(2, 'second'));
@@ -126,7 +126,7 @@ test('waiting and running are told apart, and the failures that alerts watch are
 
   const registry = new Registry();
   const versions = new VersionMetrics(registry, manifestBudget);
-  const served = { scheduler: { pending: 5, waiting: 3, oldestWaitingMs: 250 }, takes: () => false };
+  const served = { running: 2, waiting: 3, oldestWaitingMs: 250, manifest: { budget: null } };
   const list = () => [{ model: 'net', version: 1, manifest: undefined, state: { kind: 'ready', served } }];
   versions.changed({ list } as unknown as Catalog);
   const busy = await registry.metrics();

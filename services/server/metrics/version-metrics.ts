@@ -1,7 +1,6 @@
 import { Gauge, type Registry } from '../../../libs/telemetry/metrics.js';
 import type { Catalog, CatalogListener, CatalogVersion } from '../catalog/catalog.js';
 import { NOT_LOADED, UNLOADED } from '../catalog/load-control.js';
-import { BUDGET } from '../catalog/served-version.js';
 import type { BudgetPolicy } from '../inference/budget.js';
 import { VERSION, versionLabels } from './version-labels.js';
 
@@ -51,24 +50,26 @@ const gauges: readonly VersionGauge[] = [
   {
     name: 'heartwood_model_queue_length',
     help: 'Requests that wait.',
-    read: ({ state }) => (state.kind === 'ready' ? state.served.scheduler.waiting : undefined),
+    read: ({ state }) => (state.kind === 'ready' ? state.served.waiting : undefined),
   },
   {
     name: 'heartwood_model_running_requests',
     help: 'Requests whose run is under way.',
-    read: ({ state }) =>
-      state.kind === 'ready' ? state.served.scheduler.pending - state.served.scheduler.waiting : undefined,
+    read: ({ state }) => (state.kind === 'ready' ? state.served.running : undefined),
   },
   {
     name: 'heartwood_model_oldest_waiting_seconds',
     help: 'How long the oldest request that waits has waited, 0 where none does.',
-    read: ({ state }) => (state.kind === 'ready' ? state.served.scheduler.oldestWaitingMs / 1000 : undefined),
+    read: ({ state }) => {
+      const ms = state.kind === 'ready' ? state.served.oldestWaitingMs : undefined;
+      return ms === undefined ? undefined : ms / 1000;
+    },
   },
   {
     name: 'heartwood_model_budget_nats',
     help: 'The budget in force: what a request that names none gets.',
     read: ({ state }, _catalog, budgets) =>
-      state.kind === 'ready' && state.served.takes(BUDGET) ? budgets.budgetOf(state.served) : undefined,
+      state.kind === 'ready' && state.served.manifest.budget !== null ? budgets.budgetOf(state.served) : undefined,
   },
 ];
 

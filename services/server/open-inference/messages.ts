@@ -30,7 +30,8 @@ function contentsOf(request: ModelInferRequest): CallContents {
   };
 }
 
-function decodeInputs({ inputs, rawInputContents }: ModelInferRequest): Map<string, WireTensor> {
+/** A request's tensors by name. Throws INVALID_ARGUMENT naming the input. */
+export function decodeInputs({ inputs, rawInputContents }: ModelInferRequest): Map<string, WireTensor> {
   if (rawInputContents.length > 0) {
     if (rawInputContents.length !== inputs.length) {
       throw invalid(

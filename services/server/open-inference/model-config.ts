@@ -9,7 +9,14 @@ import {
   ModelQueuePolicy_TimeoutAction,
   type ModelWarmup,
 } from '../../../proto/gen/open_inference_config.js';
-import type { ServedVersion } from '../catalog/served-version.js';
+import { generationInputs, generationOutputs } from '../../../libs/store/triton-config.js';
+import {
+  isClassifier,
+  type ServedClassifier,
+  type ServedLanguageModel,
+  type ServedVersion,
+} from '../catalog/served-version.js';
+import { GENERATION_PLATFORM } from './metadata.js';
 import { defaultPriority } from '../scheduling/scheduler.js';
 import type { SchedulingSettings } from '../scheduling/settings.js';
 import type { WarmUpSettings } from '../catalog/warm-up.js';
@@ -28,6 +35,10 @@ export interface ServingFacts extends SchedulingSettings, Pick<WarmUpSettings, '
  * dimensions are without the batch; config.pbtxt in the repository tells of the graph, whose batch is a dimension like any other.
  */
 export function modelConfig(served: ServedVersion, facts: ServingFacts): ModelConfig {
+  return isClassifier(served) ? classifierConfig(served, facts) : generationConfig(served);
+}
+
+function classifierConfig(served: ServedClassifier, facts: ServingFacts): ModelConfig {
   const { maxBatch, warmUpSizes } = facts;
   const input = served.inputs.map(inputOf);
   if (served.takes(PIXELS)) {
@@ -52,6 +63,37 @@ export function modelConfig(served: ServedVersion, facts: ServingFacts): ModelCo
     parameters: parametersOf(served),
     modelWarmup: warmUpSizes.map((size) => warmUpOf(size, served.inputs)),
     modelTransactionPolicy: { decoupled: false },
+  };
+}
+
+/** A language model answers a request any number of times, and batches by itself. */
+function generationConfig(served: ServedLanguageModel): ModelConfig {
+  const { context, caches } = served.manifest.text;
+  const { rows, cacheTokens, cacheBytes } = served.engine.load;
+  const facts = { context, blocks: caches.length, rows, cache_tokens: cacheTokens, cache_bytes: cacheBytes };
+  return {
+    name: served.model,
+    platform: '',
+    backend: GENERATION_PLATFORM,
+    versionPolicy: { all: {} },
+    maxBatchSize: 0,
+    input: generationInputs(served.manifest.budget !== null).map(({ name, type, dims, optional }) => ({
+      name,
+      dataType: DataType[type],
+      format: ModelInput_Format.FORMAT_NONE,
+      dims: dims.map(BigInt),
+      optional: optional === true,
+    })),
+    output: generationOutputs.map(({ name, type, dims }) => ({
+      name,
+      dataType: DataType[type],
+      dims: dims.map(BigInt),
+    })),
+    instanceGroup: [{ name: served.model, count: 1, kind: ModelInstanceGroup_Kind.KIND_MODEL }],
+    defaultModelFilename: 'model.onnx',
+    parameters: { ...parametersOf(served), ...stringValues(Object.entries(facts)) },
+    modelWarmup: [],
+    modelTransactionPolicy: { decoupled: true },
   };
 }
 
@@ -110,6 +152,10 @@ function parametersOf({ manifest }: ServedVersion): Record<string, { stringValue
     ['flops_dense', flops.dense],
     ['flops_mean', flops.mean],
   ];
+  return stringValues(facts);
+}
+
+function stringValues(facts: readonly (readonly [string, string | number | undefined])[]) {
   return Object.fromEntries(
     facts.flatMap(([name, value]) => (value === undefined ? [] : [[name, { stringValue: String(value) }]])),
   );

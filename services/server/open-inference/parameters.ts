@@ -9,8 +9,10 @@ import type { InferParameter, ModelInferRequest } from '../../../proto/gen/open_
 
 type Parameters = Readonly<Record<string, InferParameter>>;
 
-/** A client asks by it for the mark of the last answer, which every answer of a stream has. */
-const EMPTY_FINAL_RESPONSE = 'triton_enable_empty_final_response';
+/** Says of an answer in a stream whether it is its request's last one. */
+export const FINAL_RESPONSE = 'triton_final_response';
+/** A client asks by it for a last answer without content, where a request has many; those that have one bear the mark anyhow. */
+export const EMPTY_FINAL_RESPONSE = 'triton_enable_empty_final_response';
 
 /** Priorities are 1 to this; the default is in their middle, and any other counts as it. */
 export const lowestPriority = 2 * defaultPriority - 1;

@@ -1,11 +1,11 @@
 import { type CallContext, Status } from 'nice-grpc';
 import { checkName } from '../../../libs/store/names.js';
-import type { TensorInfo } from '../../../libs/runtime/tensor.js';
 import type {
   GRPCInferenceServiceImplementation,
   InferParameter,
   ModelConfigRequest,
   ModelInferRequest,
+  ModelInferResponse,
   ModelMetadataRequest,
   ModelReadyRequest,
   ModelStatisticsRequest,
@@ -19,21 +19,28 @@ import type { Catalog } from '../catalog/catalog.js';
 import type { Inference } from '../inference/inference.js';
 import { TRACEPARENT } from '../inference/trace.js';
 import { callOf, responseOf } from './messages.js';
-import { answerInOrder } from './ordered-stream.js';
-import { IMAGE, PIXELS, type ServedVersion } from '../catalog/served-version.js';
+import { answerStream, type Reply } from './answer-stream.js';
+import { textRequestOf } from './generation.js';
+import { isClassifier, type ServedVersion } from '../catalog/served-version.js';
+import type { Generation } from '../inference/generation.js';
+import { internal } from '../../../libs/errors/error.js';
+import { metadata } from './metadata.js';
 import { modelConfig, type ServingFacts } from './model-config.js';
+import { FINAL_RESPONSE } from './parameters.js';
 import { notServed } from './not-served.js';
 import { loadModel, repositoryIndex, unloadModel } from './repository-calls.js';
 import type { InferenceStatistics } from './statistics.js';
-import { datatypeOf } from './tensor-codec.js';
 
 export interface OpenInferenceParts {
   readonly catalog: Catalog;
   readonly inference: Inference;
+  readonly generation: Generation;
   readonly statistics: InferenceStatistics;
   readonly facts: ServingFacts;
   readonly version: string;
   readonly streamWindow: number;
+  /** Texts of one stream that are generated at a time. */
+  readonly textWindow: number;
   /** Whether requests are taken now. */
   ready(): boolean;
   /** Aborts when the server is about to stop. */
@@ -52,8 +59,8 @@ const extensions = [
   'parameters',
 ] as const;
 
-/** Of every answer in a stream: a request has one. */
-const finalResponse: Record<string, InferParameter> = { triton_final_response: { boolParam: true } };
+/** Of an answer in a stream that is its request's last, as a classifier's only one is. */
+const finalResponse: Record<string, InferParameter> = { [FINAL_RESPONSE]: { boolParam: true } };
 
 /** The calls of the Open Inference Protocol. */
 export function openInference(parts: OpenInferenceParts): GRPCInferenceServiceImplementation {
@@ -74,20 +81,72 @@ export function openInference(parts: OpenInferenceParts): GRPCInferenceServiceIm
     repositoryModelLoad: (request: RepositoryModelLoadRequest) => loadModel(catalog, request),
     repositoryModelUnload: (request: RepositoryModelUnloadRequest) => unloadModel(catalog, request),
     ...notServed,
-    modelInfer: (request: ModelInferRequest, { signal, metadata }: CallContext) =>
-      inference.infer(callOf(request, metadata.get(TRACEPARENT)), signal, (answer) => responseOf(request, answer)),
+    modelInfer: (request: ModelInferRequest, { signal, metadata }: CallContext) => {
+      const traceparent = metadata.get(TRACEPARENT);
+      if (generatesText(catalog, request)) return onlyText(parts, request, traceparent, signal);
+      return inference.infer(callOf(request, traceparent), signal, (answer) => responseOf(request, answer));
+    },
     modelStreamInfer: (requests: AsyncIterable<ModelInferRequest>, { signal, metadata }: CallContext) => {
       const traceparent = metadata.get(TRACEPARENT);
-      const answer = (request: ModelInferRequest): Promise<ModelStreamInferResponse> =>
-        inference
-          .infer(callOf(request, traceparent), signal, (answer) => responseOf(request, answer))
-          .then(
-            (inferResponse) => ({ errorMessage: '', inferResponse: { ...inferResponse, parameters: finalResponse } }),
-            (thrown: unknown) => streamError(parts, request, thrown),
-          );
-      return answerInOrder(requests, parts.streamWindow, answer, parts.stopping);
+      const handle = (request: ModelInferRequest): Reply<ModelStreamInferResponse> =>
+        generatesText(catalog, request)
+          ? { pieces: textOf(parts, request, traceparent, signal) }
+          : { once: classification(parts, request, traceparent, signal) };
+      return answerStream(requests, { once: parts.streamWindow, pieces: parts.textWindow }, handle, parts.stopping);
     },
   };
+}
+
+/** Whether a request is for a language model; one that names nothing that is loaded is told so on the other road. */
+function generatesText(catalog: Catalog, { modelName, modelVersion }: ModelInferRequest): boolean {
+  try {
+    return !isClassifier(catalog.resolve(modelName, modelVersion));
+  } catch {
+    return false;
+  }
+}
+
+async function classification(
+  parts: OpenInferenceParts,
+  request: ModelInferRequest,
+  traceparent: string | undefined,
+  signal: AbortSignal,
+): Promise<ModelStreamInferResponse> {
+  try {
+    const inferResponse = await parts.inference.infer(callOf(request, traceparent), signal, (answer) =>
+      responseOf(request, answer),
+    );
+    return { errorMessage: '', inferResponse: { ...inferResponse, parameters: finalResponse } };
+  } catch (thrown) {
+    return streamError(parts, request, thrown);
+  }
+}
+
+/** The one answer to a request outside a stream. */
+async function onlyText(
+  { generation }: OpenInferenceParts,
+  request: ModelInferRequest,
+  traceparent: string | undefined,
+  signal: AbortSignal,
+): Promise<ModelInferResponse> {
+  const { call, responses } = textRequestOf(request, 'alone', traceparent);
+  for await (const response of generation.generate(call, signal, responses)) return response;
+  throw internal(`the text of ${request.modelName} ended without an answer`);
+}
+
+async function* textOf(
+  parts: OpenInferenceParts,
+  request: ModelInferRequest,
+  traceparent: string | undefined,
+  signal: AbortSignal,
+): AsyncGenerator<ModelStreamInferResponse, void, undefined> {
+  const { call, responses } = textRequestOf(request, 'stream', traceparent);
+  try {
+    for await (const inferResponse of parts.generation.generate(call, signal, responses))
+      yield { errorMessage: '', inferResponse };
+  } catch (thrown) {
+    yield streamError(parts, request, thrown);
+  }
 }
 
 /** A failed request of a stream answers in its place, and the stream lives on. */
@@ -125,19 +184,4 @@ function versionsMeant(catalog: Catalog, { name, version }: ModelStatisticsReque
   return catalog
     .list()
     .flatMap(({ model, state }) => (state.kind === 'ready' && (name === '' || model === name) ? [state.served] : []));
-}
-
-function metadata(catalog: Catalog, { name, version }: ModelMetadataRequest) {
-  const served = catalog.resolve(name, version);
-  const versions = catalog
-    .list()
-    .filter(({ model, state }) => model === name && state.kind === 'ready')
-    .map(({ version: number }) => String(number));
-  const inputs = served.inputs.map(describe);
-  if (served.takes(PIXELS)) inputs.push({ name: IMAGE, datatype: 'BYTES', shape: [-1n, 1n] });
-  return { name, versions, platform: 'onnxruntime_onnx', inputs, outputs: served.outputs.map(describe) };
-}
-
-function describe({ name, type, shape }: TensorInfo): { name: string; datatype: string; shape: bigint[] } {
-  return { name, datatype: datatypeOf(type), shape: shape.map((dim) => (typeof dim === 'number' ? BigInt(dim) : -1n)) };
 }

@@ -12,6 +12,7 @@ function record(batch: number, execution: { samples: number }, extra: Partial<In
     batch,
     runBatch: execution.samples,
     execution: { startedAt: 0, endedAt: 4, ...execution },
+    tokens: 1,
     tokensKept: [],
     flops: [],
     budget: undefined,

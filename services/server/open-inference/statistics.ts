@@ -68,12 +68,18 @@ export class InferenceStatistics implements InferenceObserver {
   /** @param now milliseconds since the epoch */
   constructor(private readonly now: () => number = Date.now) {}
 
-  ended({ version, outcome, phases, run }: InferenceRecord): void {
+  ended({ version, outcome, phases, run, text }: InferenceRecord): void {
     if (version === undefined) return;
     const statistics = this.#of(version);
     statistics.last = this.now();
-    if (outcome !== 'OK' || run === undefined) return statistics.fail.add(phases.total);
+    if (outcome !== 'OK' || (run ?? text) === undefined) return statistics.fail.add(phases.total);
     statistics.success.add(phases.total);
+    if (run === undefined) {
+      // Of a text: its steps are counted as they run.
+      statistics.samples++;
+      statistics.parts.queue.add(phases.queue);
+      return;
+    }
     statistics.samples += run.batch;
     for (const [part, phase] of Object.entries(parts)) statistics.parts[part as Part].add(phases[phase]);
     if (!statistics.isNew(run.execution)) return;

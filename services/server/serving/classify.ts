@@ -16,7 +16,7 @@ import type { CallContents, InferenceAnswer, InferenceCall } from '../inference/
 import { greatest, softmax } from '../inference/classes.js';
 import type { Inference } from '../inference/inference.js';
 import { type Trace, TRACEPARENT, traceOf } from '../inference/trace.js';
-import { answerInOrder } from '../open-inference/ordered-stream.js';
+import { answerInOrder } from '../open-inference/answer-stream.js';
 import { answerNewest } from './newest-only.js';
 
 const defaultTopK = 5;

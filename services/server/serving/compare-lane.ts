@@ -1,4 +1,4 @@
-import type { ServedVersion } from '../catalog/served-version.js';
+import type { ServedClassifier } from '../catalog/served-version.js';
 import type { Lane } from '../comparison/lane.js';
 import type { Inference } from '../inference/inference.js';
 import type { HeldBatch } from './compare-samples.js';
@@ -6,7 +6,7 @@ import type { HeldBatch } from './compare-samples.js';
 /** A served version as a lane: by the same road as every other call, so queueing, batching, metrics and energy are the served ones. */
 export function laneOf(
   inference: Inference,
-  { model, version, manifest }: ServedVersion,
+  { model, version, manifest }: ServedClassifier,
   budget: number | undefined,
 ): Lane<HeldBatch> {
   return {

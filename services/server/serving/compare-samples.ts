@@ -1,7 +1,7 @@
 import { checkLabel } from '../../../libs/data/dataset.js';
 import { HeartwoodError, invalid } from '../../../libs/errors/error.js';
 import type { CompareRequest, CompareSample } from '../../../proto/gen/heartwood/serving/v1/serving.js';
-import { IMAGE, PIXELS, type ServedVersion } from '../catalog/served-version.js';
+import { IMAGE, PIXELS, type ServedClassifier } from '../catalog/served-version.js';
 import type { SampleBatch, SampleSource } from '../comparison/lane.js';
 import type { FeedMaker } from '../inference/feeds.js';
 import type { WireTensor } from '../inference/wire-tensor.js';
@@ -61,7 +61,7 @@ interface Parts {
  */
 export async function receiveSamples(
   { maker, allowance, maxSamples }: Parts,
-  served: readonly ServedVersion[],
+  served: readonly ServedClassifier[],
   incoming: AsyncIterable<CompareRequest>,
   signal: AbortSignal,
 ): Promise<HeldSamples> {
@@ -125,7 +125,7 @@ function checkLabelled(
   at: number,
   name: string,
   labels: number,
-  served: readonly ServedVersion[],
+  served: readonly ServedClassifier[],
 ): void {
   if (at > 0 && (label !== undefined) !== labels > 0) {
     throw invalid(`${name} has ${label === undefined ? 'no' : 'a'} label: expected labels for all samples or for none`);
@@ -138,7 +138,7 @@ async function inputOf(
   { image, pixels }: CompareSample,
   name: string,
   maker: FeedMaker,
-  served: readonly ServedVersion[],
+  served: readonly ServedClassifier[],
   signal: AbortSignal,
 ): Promise<Input> {
   if ((image === undefined) === (pixels === undefined)) throw invalid(`${name}: expected either an image or pixels`);

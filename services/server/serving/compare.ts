@@ -5,8 +5,8 @@ import type {
   CompareResponse,
   CompareSettings,
 } from '../../../proto/gen/heartwood/serving/v1/serving.js';
-import type { Catalog } from '../catalog/catalog.js';
-import type { ServedVersion } from '../catalog/served-version.js';
+import { type Catalog, readyClassifiers } from '../catalog/catalog.js';
+import { asClassifier, type ServedClassifier } from '../catalog/served-version.js';
 import { checkComparison, compareLanes } from '../comparison/comparison.js';
 import type { ComparisonMeter, ComparisonSettings } from '../comparison/lane.js';
 import type { ComparisonStep } from '../comparison/measure.js';
@@ -37,7 +37,7 @@ export interface CompareParts {
 
 /** What was asked for, checked. */
 interface Asked {
-  readonly served: readonly ServedVersion[];
+  readonly served: readonly ServedClassifier[];
   readonly settings: ComparisonSettings;
   readonly budget: number | undefined;
 }
@@ -110,14 +110,11 @@ async function askedOf({ catalog, maker }: CompareParts, incoming: AsyncIterator
   };
 }
 
-function versionsOf(catalog: Catalog, { model, versions }: CompareSettings): ServedVersion[] {
+function versionsOf(catalog: Catalog, { model, versions }: CompareSettings): ServedClassifier[] {
   const twice = versions.find((version, at) => versions.indexOf(version) !== at);
   if (twice !== undefined) throw invalid(`versions: ${twice} is named twice`);
-  if (versions.length > 0) return versions.map((version) => catalog.resolve(model, String(version)));
+  if (versions.length > 0) return versions.map((version) => asClassifier(catalog.resolve(model, String(version))));
   // What there is no version of says so here.
-  const newest = catalog.resolve(model, '');
-  const ready = catalog
-    .list()
-    .flatMap(({ state }) => (state.kind === 'ready' && state.served.model === newest.model ? [state.served] : []));
-  return ready;
+  const newest = asClassifier(catalog.resolve(model, ''));
+  return readyClassifiers(catalog).filter((served) => served.model === newest.model);
 }

@@ -1,4 +1,5 @@
 import { IMAGE_CLASSIFICATION, type Manifest } from '../../../libs/store/manifest.js';
+import type { TextPart } from '../../../libs/store/text-part.js';
 import { checkName, checkVersion } from '../../../libs/store/names.js';
 import type { Repository } from '../../../libs/store/repository.js';
 import {
@@ -6,6 +7,7 @@ import {
   type ModelVersion,
   type PromoteRequest,
   type ServingServiceImplementation,
+  type TextFacts,
   type VersionFacts,
   VersionState,
 } from '../../../proto/gen/heartwood/serving/v1/serving.js';
@@ -21,7 +23,7 @@ const states = {
 export function serving(
   catalog: Catalog,
   repository: Repository,
-  calls: Pick<ServingServiceImplementation, 'classify' | 'compare'>,
+  calls: Pick<ServingServiceImplementation, 'classify' | 'compare' | 'generate'>,
 ): ServingServiceImplementation {
   return {
     ...calls,
@@ -64,5 +66,11 @@ function facts(manifest: Manifest): VersionFacts {
     defaultBudget: budget?.default,
     budgetCeiling: budget?.ceiling,
     labels: manifest.task === IMAGE_CLASSIFICATION ? [...manifest.labels] : [],
+    task: manifest.task,
+    text: manifest.task === IMAGE_CLASSIFICATION ? undefined : textFacts(manifest.text),
   };
+}
+
+function textFacts({ context, vocabulary, caches, bits }: TextPart): TextFacts {
+  return { context, vocabulary, heads: caches.map(({ heads }) => heads), bits: bits ?? 0 };
 }

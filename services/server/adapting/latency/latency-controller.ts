@@ -1,7 +1,7 @@
 import type { Registry } from '../../../../libs/telemetry/metrics.js';
 import type { Logger } from '../../../../libs/telemetry/log.js';
-import type { Catalog, CatalogListener } from '../../catalog/catalog.js';
-import type { ServedVersion } from '../../catalog/served-version.js';
+import { type Catalog, type CatalogListener, readyVersions } from '../../catalog/catalog.js';
+import { isClassifier, type ServedClassifier, type ServedVersion } from '../../catalog/served-version.js';
 import { type BudgetPolicy, manifestBudget } from '../../inference/budget.js';
 import type { InferenceObserver, InferenceRecord } from '../../inference/record.js';
 import { type Change, control, type ControlState, controlState } from './control-law.js';
@@ -18,7 +18,7 @@ export interface ControllerSettings {
 
 /** A version under control. */
 interface Controlled {
-  readonly served: ServedVersion;
+  readonly served: ServedClassifier;
   readonly ladder: Ladder;
   readonly objectiveMs: number;
   state: ControlState;
@@ -81,7 +81,7 @@ export class LatencyController implements BudgetPolicy, InferenceObserver, Catal
 
   changed(catalog: Catalog): void {
     this.#models = new Set(catalog.list().map(({ model }) => model));
-    const ready = new Set(catalog.list().flatMap(({ state }) => (state.kind === 'ready' ? [state.served] : [])));
+    const ready = new Set<ServedVersion>(readyVersions(catalog));
     for (const known of this.#busy.keys()) {
       if (ready.has(known)) continue;
       this.#busy.delete(known);
@@ -90,6 +90,7 @@ export class LatencyController implements BudgetPolicy, InferenceObserver, Catal
     for (const served of ready) {
       if (this.#busy.has(served)) continue;
       this.#busy.set(served, { workMs: 0, share: 0 });
+      if (!isClassifier(served)) continue;
       const objectiveMs = objectiveOf(this.settings.objectives, served.model);
       const ladder = ladderOf(served.manifest);
       if (objectiveMs === undefined || !ladder) continue;
@@ -115,7 +116,7 @@ export class LatencyController implements BudgetPolicy, InferenceObserver, Catal
         endedAt,
         totalMs: phases.total ?? 0,
         rung: rungOf(controlled, run.budget),
-        cost: { workMs: workMs / version.instances, runMs: phases.compute ?? 0 },
+        cost: { workMs: workMs / controlled.served.instances, runMs: phases.compute ?? 0 },
       });
     } else if (missed.includes(outcome)) {
       controlled.arrived++;

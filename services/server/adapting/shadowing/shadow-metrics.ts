@@ -1,5 +1,5 @@
 import { Counter, Gauge, Histogram, type Registry } from '../../../../libs/telemetry/metrics.js';
-import type { ServedVersion } from '../../catalog/served-version.js';
+import type { ServedClassifier } from '../../catalog/served-version.js';
 import type { SampleDivergence } from './divergence.js';
 import type { LossWatch } from './loss-watch.js';
 
@@ -18,7 +18,7 @@ export class ShadowMetrics {
   readonly #kl;
   readonly #ratio;
 
-  constructor(registry: Registry, watches: () => ReadonlyMap<ServedVersion, LossWatch>) {
+  constructor(registry: Registry, watches: () => ReadonlyMap<ServedClassifier, LossWatch>) {
     const registers = [registry];
     this.#requests = new Counter({
       name: 'heartwood_shadow_requests_total',
@@ -78,21 +78,21 @@ export class ShadowMetrics {
     );
   }
 
-  picked(served: ServedVersion, outcome: ShadowOutcome): void {
+  picked(served: ServedClassifier, outcome: ShadowOutcome): void {
     this.#requests.inc({ ...labelsOf(served), outcome });
   }
 
-  sample(served: ServedVersion, { agrees, kl }: SampleDivergence): void {
+  sample(served: ServedClassifier, { agrees, kl }: SampleDivergence): void {
     this.#kl.observe(labelsOf(served), kl);
     this.#agreements.inc(labelsOf(served), agrees ? 1 : 0);
   }
 
   /** Times of computing the same request alone, by this version and by version 1, milliseconds. */
-  times(served: ServedVersion, servedMs: number, firstMs: number): void {
+  times(served: ServedClassifier, servedMs: number, firstMs: number): void {
     if (firstMs > 0 && Number.isFinite(servedMs / firstMs)) this.#ratio.observe(labelsOf(served), servedMs / firstMs);
   }
 }
 
-function labelsOf({ model, version }: ServedVersion): { model: string; version: string } {
+function labelsOf({ model, version }: ServedClassifier): { model: string; version: string } {
   return { model, version: String(version) };
 }

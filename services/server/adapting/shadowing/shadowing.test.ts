@@ -11,7 +11,7 @@ import { createRegistry } from '../../../../libs/telemetry/metrics.js';
 import { imageManifest } from '../../../../libs/store/manifest.js';
 import { join } from 'node:path';
 import { Catalog } from '../../catalog/catalog.js';
-import { ServedVersion } from '../../catalog/served-version.js';
+import { ServedClassifier } from '../../catalog/served-version.js';
 import { manifestBudget } from '../../inference/budget.js';
 import { Inference } from '../../inference/inference.js';
 import { BatchingScheduler } from '../../scheduling/batching.js';
@@ -163,7 +163,7 @@ test('live calls come first: version 1 runs after all of them, one call at a tim
     repository,
     async ({ manifest, version, directory }) => {
       const session = await runtime.load(join(directory, 'model.onnx'));
-      return new ServedVersion(
+      return new ServedClassifier(
         imageManifest(manifest),
         watched(new BatchingScheduler(session, settings), String(version)),
         session,

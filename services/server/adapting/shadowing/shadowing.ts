@@ -3,8 +3,8 @@ import { messageOf } from '../../../../libs/errors/error.js';
 import type { TensorValue } from '../../../../libs/runtime/tensor.js';
 import type { Registry } from '../../../../libs/telemetry/metrics.js';
 import type { Logger } from '../../../../libs/telemetry/log.js';
-import type { Catalog, CatalogListener } from '../../catalog/catalog.js';
-import { BUDGET, type ServedVersion } from '../../catalog/served-version.js';
+import { type Catalog, type CatalogListener, readyClassifiers, readyVersions } from '../../catalog/catalog.js';
+import { BUDGET, type ServedClassifier } from '../../catalog/served-version.js';
 import type { Feeds } from '../../inference/feeds.js';
 import type { InferenceObserver } from '../../inference/record.js';
 import type { Shadow, ShadowedCall } from '../../inference/shadow.js';
@@ -22,7 +22,7 @@ const mostWaiting = 8;
 
 /** An answered call that is still to be run by version 1. */
 interface Waiting {
-  readonly served: ServedVersion;
+  readonly served: ServedClassifier;
   readonly feeds: Feeds;
   readonly result: InferenceResult;
 }
@@ -35,7 +35,7 @@ interface Waiting {
  */
 export class Shadowing implements Shadow, InferenceObserver, CatalogListener {
   readonly #waiting: Waiting[] = [];
-  readonly #watches = new Map<ServedVersion, LossWatch>();
+  readonly #watches = new Map<ServedClassifier, LossWatch>();
   readonly #metrics: ShadowMetrics;
   readonly #stop = new AbortController();
   /** Calls that were picked and have not been compared yet, those that are not answered yet included. */
@@ -56,7 +56,7 @@ export class Shadowing implements Shadow, InferenceObserver, CatalogListener {
     this.#metrics = new ShadowMetrics(registry, () => this.#watches);
   }
 
-  pick(served: ServedVersion, feeds: Feeds): ShadowedCall | undefined {
+  pick(served: ServedClassifier, feeds: Feeds): ShadowedCall | undefined {
     if (served.version === BASELINE || this.#stop.signal.aborted || this.random() >= this.share) return undefined;
     const baseline = this.#baselineOf(served);
     const reason = !baseline
@@ -123,7 +123,8 @@ export class Shadowing implements Shadow, InferenceObserver, CatalogListener {
 
   /** Whether no call of any version is under way, on its way to the queue included. */
   #idle(): boolean {
-    return readyOf(this.#catalog).every(({ active, scheduler }) => active === 0 && scheduler.pending === 0);
+    const ready = this.#catalog === undefined ? [] : readyVersions(this.#catalog);
+    return ready.every(({ active, waiting, running }) => active + waiting + running === 0);
   }
 
   async #run({ served, feeds, result }: Waiting): Promise<void> {
@@ -148,7 +149,7 @@ export class Shadowing implements Shadow, InferenceObserver, CatalogListener {
     }
   }
 
-  #compare(served: ServedVersion, feeds: Feeds, result: InferenceResult, first: InferenceResult): void {
+  #compare(served: ServedClassifier, feeds: Feeds, result: InferenceResult, first: InferenceResult): void {
     const [p, q] = [first.outputs[LOGITS], result.outputs[LOGITS]];
     const found = p && q ? divergences(p, q) : undefined;
     this.#metrics.picked(served, found ? 'compared' : 'incomparable');
@@ -165,23 +166,23 @@ export class Shadowing implements Shadow, InferenceObserver, CatalogListener {
     if (watch && watch.broken !== broken) this.#tell(served, watch);
   }
 
-  #tell({ model, version }: ServedVersion, { broken, lowerBound, promised, samples }: LossWatch): void {
+  #tell({ model, version }: ServedClassifier, { broken, lowerBound, promised, samples }: LossWatch): void {
     const facts = { event: 'loss', model, version, lowerBound, promised, samples };
     if (broken) this.log.warn(facts, 'live samples break the loss that the version promised');
     else this.log.info(facts, 'live samples no longer break the loss that the version promised');
   }
 
-  #baselineOf({ model }: ServedVersion): ServedVersion | undefined {
+  #baselineOf({ model }: ServedClassifier): ServedClassifier | undefined {
     return readyOf(this.#catalog).find((served) => served.model === model && served.version === BASELINE);
   }
 }
 
-function readyOf(catalog: Catalog | undefined): ServedVersion[] {
-  return catalog?.list().flatMap(({ state }) => (state.kind === 'ready' ? [state.served] : [])) ?? [];
+function readyOf(catalog: Catalog | undefined): ServedClassifier[] {
+  return catalog === undefined ? [] : readyClassifiers(catalog);
 }
 
 /** Whether version 1 can run the same inputs, and both answer logits. The budget governs the pruned version alone. */
-function comparable(served: ServedVersion, baseline: ServedVersion, { tensors }: Feeds): boolean {
+function comparable(served: ServedClassifier, baseline: ServedClassifier, { tensors }: Feeds): boolean {
   const given = Object.keys(tensors).filter((name) => name !== BUDGET);
   const wanted = baseline.inputs.map(({ name }) => name).filter((name) => name !== BUDGET);
   return (
@@ -193,14 +194,14 @@ function comparable(served: ServedVersion, baseline: ServedVersion, { tensors }:
 }
 
 /** The feeds that version 1 takes; should it have a budget, it is to prune nothing. */
-function feedsFor(baseline: ServedVersion, { tensors, batch }: Feeds): Record<string, TensorValue> {
+function feedsFor(baseline: ServedClassifier, { tensors, batch }: Feeds): Record<string, TensorValue> {
   const feeds = Object.fromEntries(Object.entries(tensors).filter(([name]) => name !== BUDGET));
   if (baseline.takes(BUDGET)) feeds[BUDGET] = { type: 'float32', dims: [batch, 1], data: new Float32Array(batch) };
   return feeds;
 }
 
 /** Whether a sample ran at the budget that the version's promise is of; the model holds budgets in float32. */
-function atDefault({ manifest }: ServedVersion, budget: number | undefined): boolean {
+function atDefault({ manifest }: ServedClassifier, budget: number | undefined): boolean {
   return manifest.budget === null || budget === Math.fround(manifest.budget.default);
 }
 

@@ -105,6 +105,54 @@ export function differenceKindToJSON(object: DifferenceKind): string {
   }
 }
 
+export enum FinishReason {
+  FINISH_REASON_UNSPECIFIED = 0,
+  /** FINISH_REASON_STOP - A stop string came. */
+  FINISH_REASON_STOP = 1,
+  /** FINISH_REASON_EOS - The model ended the text. */
+  FINISH_REASON_EOS = 2,
+  /** FINISH_REASON_LENGTH - `max_tokens`, or the context is full. */
+  FINISH_REASON_LENGTH = 3,
+  UNRECOGNIZED = -1,
+}
+
+export function finishReasonFromJSON(object: any): FinishReason {
+  switch (object) {
+    case 0:
+    case "FINISH_REASON_UNSPECIFIED":
+      return FinishReason.FINISH_REASON_UNSPECIFIED;
+    case 1:
+    case "FINISH_REASON_STOP":
+      return FinishReason.FINISH_REASON_STOP;
+    case 2:
+    case "FINISH_REASON_EOS":
+      return FinishReason.FINISH_REASON_EOS;
+    case 3:
+    case "FINISH_REASON_LENGTH":
+      return FinishReason.FINISH_REASON_LENGTH;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return FinishReason.UNRECOGNIZED;
+  }
+}
+
+export function finishReasonToJSON(object: FinishReason): string {
+  switch (object) {
+    case FinishReason.FINISH_REASON_UNSPECIFIED:
+      return "FINISH_REASON_UNSPECIFIED";
+    case FinishReason.FINISH_REASON_STOP:
+      return "FINISH_REASON_STOP";
+    case FinishReason.FINISH_REASON_EOS:
+      return "FINISH_REASON_EOS";
+    case FinishReason.FINISH_REASON_LENGTH:
+      return "FINISH_REASON_LENGTH";
+    case FinishReason.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
 export interface ListVersionsRequest {
   /** Empty: all models. */
   model: string;
@@ -134,13 +182,27 @@ export interface VersionFacts {
   parent: bigint;
   /** Empty for a baseline. */
   policy: string;
-  /** FLOPs of one sample: of the unpruned model, and the mean on calibration data. */
+  /** FLOPs of one sample (of a language model: of a token): of the unpruned model, and the mean on calibration data. */
   denseFlops: number;
   meanFlops: number;
   /** Nats per sample; absent when the version has no `budget` input. */
   defaultBudget?: number | undefined;
   budgetCeiling?: number | undefined;
   labels: string[];
+  /** "image-classification" or "text-generation". */
+  task: string;
+  /** Of a language model. */
+  text: TextFacts | undefined;
+}
+
+export interface TextFacts {
+  /** Tokens that prompt and answer may have together, as the model was made. */
+  context: number;
+  vocabulary: number;
+  /** Heads of each block. */
+  heads: number[];
+  /** Mean bits of a weight; 0: float32. */
+  bits: number;
 }
 
 export interface PromoteRequest {
@@ -359,6 +421,126 @@ export interface FrameError {
   /** As gRPC numbers them. */
   code: number;
   message: string;
+}
+
+export interface GenerateRequest {
+  model: string;
+  /** 0: the default. */
+  version: bigint;
+  text?:
+    | string
+    | undefined;
+  /** As the model's tokenizer numbers them; taken as they are, with no special token before them. */
+  tokens?:
+    | TokenIds
+    | undefined;
+  /** Tokens to generate at most. Absent: what the model's generation_config.json says, else until the context is full. */
+  maxTokens?:
+    | number
+    | undefined;
+  /**
+   * Where one of these is absent it is as the model's generation_config.json says, else greedy, from all tokens, without a penalty.
+   * 0 takes the likeliest token always.
+   */
+  temperature?:
+    | number
+    | undefined;
+  /** Only so many of the likeliest tokens; 0: all. */
+  topK?:
+    | number
+    | undefined;
+  /** Only the likeliest tokens that have this probability together, above 0 and at most 1. */
+  topP?:
+    | number
+    | undefined;
+  /** Makes tokens that were there before less likely, where above 1. */
+  repetitionPenalty?:
+    | number
+    | undefined;
+  /** The same seed draws the same text, whatever else is generated at the time. Absent: one is drawn, and the end says which. */
+  seed?:
+    | bigint
+    | undefined;
+  /** The text ends before the first of these; at most 16. */
+  stop: string[];
+  /** Log-probabilities of each token, and of so many of the likeliest in its place; at most 20. Absent: none. */
+  logprobs?:
+    | number
+    | undefined;
+  /** Whether the text begins with the prompt. */
+  echo: boolean;
+  /** Whether a prompt that is too long loses its beginning instead of being refused. */
+  truncate: boolean;
+  /** Whether the token that ends a text is a token like any other. */
+  ignoreEos: boolean;
+  /** Nats that dropping tokens of the prompt may cost. Absent: the version's default; only for versions that have a budget. */
+  budget?:
+    | number
+    | undefined;
+  /** Milliseconds from the request's arrival by which it has to have ended. 0: none. */
+  deadlineMs: number;
+  /** 1 is served first, greater numbers later. 0: as requests that name none. */
+  priority: number;
+  /** The end says what the text cost in joules, where the server has a meter; it then waits for the meter's next reading. */
+  energy: boolean;
+  /** What its caller knows it by, in the exemplars of the metrics. */
+  id: string;
+}
+
+export interface TokenIds {
+  ids: number[];
+}
+
+export interface GenerateResponse {
+  text?: GeneratedText | undefined;
+  end?: GenerationEnd | undefined;
+}
+
+/** Whole characters; what could begin a stop string or a character waits for the next piece. Whoever reads slowly gets fewer, longer ones. */
+export interface GeneratedText {
+  text: string;
+  /** Since the piece before. */
+  tokens: GeneratedToken[];
+}
+
+export interface GeneratedToken {
+  id: number;
+  /** In nats; absent where none was asked for, and of the first token of all. */
+  logprob?:
+    | number
+    | undefined;
+  /** The likeliest in its place. */
+  top: TokenLogprob[];
+}
+
+export interface TokenLogprob {
+  id: number;
+  logprob: number;
+}
+
+export interface GenerationEnd {
+  finishReason: FinishReason;
+  /** Which one ended it. */
+  stopString?: string | undefined;
+  seed: bigint;
+  model: string;
+  version: bigint;
+  promptTokens: number;
+  /** Of the prompt's, those that an earlier prompt that began alike had computed already. */
+  cachedTokens: number;
+  completionTokens: number;
+  /** Of the prompt's tokens, those that each stage kept; empty where the version has no stages. */
+  tokensKept: number[];
+  /** Milliseconds from the request to the beginning of its prompt's work, to its first token, and to its end. */
+  queueMs: number;
+  firstTokenMs: number;
+  totalMs: number;
+  /** Above what the machine takes when idle; absent without a meter, or where it was not asked for. */
+  joules?:
+    | number
+    | undefined;
+  /** Nats; absent where the version has no budget. */
+  budget?: number | undefined;
 }
 
 function createBaseListVersionsRequest(): ListVersionsRequest {
@@ -679,6 +861,8 @@ function createBaseVersionFacts(): VersionFacts {
     defaultBudget: undefined,
     budgetCeiling: undefined,
     labels: [],
+    task: "",
+    text: undefined,
   };
 }
 
@@ -710,6 +894,12 @@ export const VersionFacts: MessageFns<VersionFacts> = {
     }
     for (const v of message.labels) {
       writer.uint32(66).string(v!);
+    }
+    if (message.task !== "") {
+      writer.uint32(74).string(message.task);
+    }
+    if (message.text !== undefined) {
+      TextFacts.encode(message.text, writer.uint32(82).fork()).join();
     }
     return writer;
   },
@@ -791,6 +981,22 @@ export const VersionFacts: MessageFns<VersionFacts> = {
             message.labels.push(reader.string());
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.task = reader.string();
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.text = TextFacts.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -831,6 +1037,8 @@ export const VersionFacts: MessageFns<VersionFacts> = {
       labels: globalThis.Array.isArray(object?.labels)
         ? object.labels.map((e: any) => globalThis.String(e))
         : [],
+      task: isSet(object.task) ? globalThis.String(object.task) : "",
+      text: isSet(object.text) ? TextFacts.fromJSON(object.text) : undefined,
     };
   },
 
@@ -860,6 +1068,12 @@ export const VersionFacts: MessageFns<VersionFacts> = {
     if (message.labels?.length) {
       obj.labels = message.labels;
     }
+    if (message.task !== "") {
+      obj.task = message.task;
+    }
+    if (message.text !== undefined) {
+      obj.text = TextFacts.toJSON(message.text);
+    }
     return obj;
   },
 
@@ -876,6 +1090,139 @@ export const VersionFacts: MessageFns<VersionFacts> = {
     message.defaultBudget = object.defaultBudget ?? undefined;
     message.budgetCeiling = object.budgetCeiling ?? undefined;
     message.labels = object.labels?.map((e) => e) || [];
+    message.task = object.task ?? "";
+    message.text = (object.text !== undefined && object.text !== null) ? TextFacts.fromPartial(object.text) : undefined;
+    return message;
+  },
+};
+
+function createBaseTextFacts(): TextFacts {
+  return { context: 0, vocabulary: 0, heads: [], bits: 0 };
+}
+
+export const TextFacts: MessageFns<TextFacts> = {
+  encode(message: TextFacts, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.context !== 0) {
+      writer.uint32(8).uint32(message.context);
+    }
+    if (message.vocabulary !== 0) {
+      writer.uint32(16).uint32(message.vocabulary);
+    }
+    if (message.heads.length !== 0) {
+      writer.uint32(26).fork();
+      for (const v of message.heads) {
+        writer.uint32(v);
+      }
+      writer.join();
+    }
+    if (message.bits !== 0) {
+      writer.uint32(33).double(message.bits);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TextFacts {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTextFacts();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.context = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.vocabulary = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag === 24) {
+              message.heads.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 26) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.heads.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 4: {
+            if (tag !== 33) {
+              break;
+            }
+
+            message.bits = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): TextFacts {
+    return {
+      context: isSet(object.context) ? globalThis.Number(object.context) : 0,
+      vocabulary: isSet(object.vocabulary) ? globalThis.Number(object.vocabulary) : 0,
+      heads: globalThis.Array.isArray(object?.heads) ? object.heads.map((e: any) => globalThis.Number(e)) : [],
+      bits: isSet(object.bits) ? globalThis.Number(object.bits) : 0,
+    };
+  },
+
+  toJSON(message: TextFacts): unknown {
+    const obj: any = {};
+    if (message.context !== 0) {
+      obj.context = Math.round(message.context);
+    }
+    if (message.vocabulary !== 0) {
+      obj.vocabulary = Math.round(message.vocabulary);
+    }
+    if (message.heads?.length) {
+      obj.heads = message.heads.map((e) => Math.round(e));
+    }
+    if (message.bits !== 0) {
+      obj.bits = floatToJson(message.bits);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<TextFacts>): TextFacts {
+    return TextFacts.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TextFacts>): TextFacts {
+    const message = createBaseTextFacts();
+    message.context = object.context ?? 0;
+    message.vocabulary = object.vocabulary ?? 0;
+    message.heads = object.heads?.map((e) => e) || [];
+    message.bits = object.bits ?? 0;
     return message;
   },
 };
@@ -3395,6 +3742,1221 @@ export const FrameError: MessageFns<FrameError> = {
   },
 };
 
+function createBaseGenerateRequest(): GenerateRequest {
+  return {
+    model: "",
+    version: 0n,
+    text: undefined,
+    tokens: undefined,
+    maxTokens: undefined,
+    temperature: undefined,
+    topK: undefined,
+    topP: undefined,
+    repetitionPenalty: undefined,
+    seed: undefined,
+    stop: [],
+    logprobs: undefined,
+    echo: false,
+    truncate: false,
+    ignoreEos: false,
+    budget: undefined,
+    deadlineMs: 0,
+    priority: 0,
+    energy: false,
+    id: "",
+  };
+}
+
+export const GenerateRequest: MessageFns<GenerateRequest> = {
+  encode(message: GenerateRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.model !== "") {
+      writer.uint32(10).string(message.model);
+    }
+    if (message.version !== 0n) {
+      if (BigInt.asIntN(64, message.version) !== message.version) {
+        throw new globalThis.Error("value provided for field message.version of type int64 too large");
+      }
+      writer.uint32(16).int64(message.version);
+    }
+    if (message.text !== undefined) {
+      writer.uint32(26).string(message.text);
+    }
+    if (message.tokens !== undefined) {
+      TokenIds.encode(message.tokens, writer.uint32(34).fork()).join();
+    }
+    if (message.maxTokens !== undefined) {
+      writer.uint32(40).uint32(message.maxTokens);
+    }
+    if (message.temperature !== undefined) {
+      writer.uint32(49).double(message.temperature);
+    }
+    if (message.topK !== undefined) {
+      writer.uint32(56).uint32(message.topK);
+    }
+    if (message.topP !== undefined) {
+      writer.uint32(65).double(message.topP);
+    }
+    if (message.repetitionPenalty !== undefined) {
+      writer.uint32(73).double(message.repetitionPenalty);
+    }
+    if (message.seed !== undefined) {
+      if (BigInt.asUintN(64, message.seed) !== message.seed) {
+        throw new globalThis.Error("value provided for field message.seed of type uint64 too large");
+      }
+      writer.uint32(80).uint64(message.seed);
+    }
+    for (const v of message.stop) {
+      writer.uint32(90).string(v!);
+    }
+    if (message.logprobs !== undefined) {
+      writer.uint32(96).uint32(message.logprobs);
+    }
+    if (message.echo !== false) {
+      writer.uint32(104).bool(message.echo);
+    }
+    if (message.truncate !== false) {
+      writer.uint32(112).bool(message.truncate);
+    }
+    if (message.ignoreEos !== false) {
+      writer.uint32(120).bool(message.ignoreEos);
+    }
+    if (message.budget !== undefined) {
+      writer.uint32(129).double(message.budget);
+    }
+    if (message.deadlineMs !== 0) {
+      writer.uint32(136).uint32(message.deadlineMs);
+    }
+    if (message.priority !== 0) {
+      writer.uint32(144).uint32(message.priority);
+    }
+    if (message.energy !== false) {
+      writer.uint32(152).bool(message.energy);
+    }
+    if (message.id !== "") {
+      writer.uint32(162).string(message.id);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GenerateRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGenerateRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.model = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.version = reader.int64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.text = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.tokens = TokenIds.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.maxTokens = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 49) {
+              break;
+            }
+
+            message.temperature = reader.double();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.topK = reader.uint32();
+            continue;
+          }
+          case 8: {
+            if (tag !== 65) {
+              break;
+            }
+
+            message.topP = reader.double();
+            continue;
+          }
+          case 9: {
+            if (tag !== 73) {
+              break;
+            }
+
+            message.repetitionPenalty = reader.double();
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.seed = reader.uint64() as bigint;
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.stop.push(reader.string());
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.logprobs = reader.uint32();
+            continue;
+          }
+          case 13: {
+            if (tag !== 104) {
+              break;
+            }
+
+            message.echo = reader.bool();
+            continue;
+          }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.truncate = reader.bool();
+            continue;
+          }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.ignoreEos = reader.bool();
+            continue;
+          }
+          case 16: {
+            if (tag !== 129) {
+              break;
+            }
+
+            message.budget = reader.double();
+            continue;
+          }
+          case 17: {
+            if (tag !== 136) {
+              break;
+            }
+
+            message.deadlineMs = reader.uint32();
+            continue;
+          }
+          case 18: {
+            if (tag !== 144) {
+              break;
+            }
+
+            message.priority = reader.uint32();
+            continue;
+          }
+          case 19: {
+            if (tag !== 152) {
+              break;
+            }
+
+            message.energy = reader.bool();
+            continue;
+          }
+          case 20: {
+            if (tag !== 162) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GenerateRequest {
+    return {
+      model: isSet(object.model) ? globalThis.String(object.model) : "",
+      version: isSet(object.version) ? BigInt(object.version) : 0n,
+      text: isSet(object.text) ? globalThis.String(object.text) : undefined,
+      tokens: isSet(object.tokens) ? TokenIds.fromJSON(object.tokens) : undefined,
+      maxTokens: isSet(object.maxTokens)
+        ? globalThis.Number(object.maxTokens)
+        : isSet(object.max_tokens)
+        ? globalThis.Number(object.max_tokens)
+        : undefined,
+      temperature: isSet(object.temperature) ? globalThis.Number(object.temperature) : undefined,
+      topK: isSet(object.topK)
+        ? globalThis.Number(object.topK)
+        : isSet(object.top_k)
+        ? globalThis.Number(object.top_k)
+        : undefined,
+      topP: isSet(object.topP)
+        ? globalThis.Number(object.topP)
+        : isSet(object.top_p)
+        ? globalThis.Number(object.top_p)
+        : undefined,
+      repetitionPenalty: isSet(object.repetitionPenalty)
+        ? globalThis.Number(object.repetitionPenalty)
+        : isSet(object.repetition_penalty)
+        ? globalThis.Number(object.repetition_penalty)
+        : undefined,
+      seed: isSet(object.seed) ? BigInt(object.seed) : undefined,
+      stop: globalThis.Array.isArray(object?.stop)
+        ? object.stop.map((e: any) => globalThis.String(e))
+        : [],
+      logprobs: isSet(object.logprobs) ? globalThis.Number(object.logprobs) : undefined,
+      echo: isSet(object.echo) ? globalThis.Boolean(object.echo) : false,
+      truncate: isSet(object.truncate) ? globalThis.Boolean(object.truncate) : false,
+      ignoreEos: isSet(object.ignoreEos)
+        ? globalThis.Boolean(object.ignoreEos)
+        : isSet(object.ignore_eos)
+        ? globalThis.Boolean(object.ignore_eos)
+        : false,
+      budget: isSet(object.budget) ? globalThis.Number(object.budget) : undefined,
+      deadlineMs: isSet(object.deadlineMs)
+        ? globalThis.Number(object.deadlineMs)
+        : isSet(object.deadline_ms)
+        ? globalThis.Number(object.deadline_ms)
+        : 0,
+      priority: isSet(object.priority) ? globalThis.Number(object.priority) : 0,
+      energy: isSet(object.energy) ? globalThis.Boolean(object.energy) : false,
+      id: isSet(object.id) ? globalThis.String(object.id) : "",
+    };
+  },
+
+  toJSON(message: GenerateRequest): unknown {
+    const obj: any = {};
+    if (message.model !== "") {
+      obj.model = message.model;
+    }
+    if (message.version !== 0n) {
+      obj.version = message.version.toString();
+    }
+    if (message.text !== undefined) {
+      obj.text = message.text;
+    }
+    if (message.tokens !== undefined) {
+      obj.tokens = TokenIds.toJSON(message.tokens);
+    }
+    if (message.maxTokens !== undefined) {
+      obj.maxTokens = Math.round(message.maxTokens);
+    }
+    if (message.temperature !== undefined) {
+      obj.temperature = floatToJson(message.temperature);
+    }
+    if (message.topK !== undefined) {
+      obj.topK = Math.round(message.topK);
+    }
+    if (message.topP !== undefined) {
+      obj.topP = floatToJson(message.topP);
+    }
+    if (message.repetitionPenalty !== undefined) {
+      obj.repetitionPenalty = floatToJson(message.repetitionPenalty);
+    }
+    if (message.seed !== undefined) {
+      obj.seed = message.seed.toString();
+    }
+    if (message.stop?.length) {
+      obj.stop = message.stop;
+    }
+    if (message.logprobs !== undefined) {
+      obj.logprobs = Math.round(message.logprobs);
+    }
+    if (message.echo !== false) {
+      obj.echo = message.echo;
+    }
+    if (message.truncate !== false) {
+      obj.truncate = message.truncate;
+    }
+    if (message.ignoreEos !== false) {
+      obj.ignoreEos = message.ignoreEos;
+    }
+    if (message.budget !== undefined) {
+      obj.budget = floatToJson(message.budget);
+    }
+    if (message.deadlineMs !== 0) {
+      obj.deadlineMs = Math.round(message.deadlineMs);
+    }
+    if (message.priority !== 0) {
+      obj.priority = Math.round(message.priority);
+    }
+    if (message.energy !== false) {
+      obj.energy = message.energy;
+    }
+    if (message.id !== "") {
+      obj.id = message.id;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GenerateRequest>): GenerateRequest {
+    return GenerateRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GenerateRequest>): GenerateRequest {
+    const message = createBaseGenerateRequest();
+    message.model = object.model ?? "";
+    message.version = (object.version !== undefined && object.version !== null) ? BigInt(object.version) : 0n;
+    message.text = object.text ?? undefined;
+    message.tokens = (object.tokens !== undefined && object.tokens !== null)
+      ? TokenIds.fromPartial(object.tokens)
+      : undefined;
+    message.maxTokens = object.maxTokens ?? undefined;
+    message.temperature = object.temperature ?? undefined;
+    message.topK = object.topK ?? undefined;
+    message.topP = object.topP ?? undefined;
+    message.repetitionPenalty = object.repetitionPenalty ?? undefined;
+    message.seed = (object.seed !== undefined && object.seed !== null) ? BigInt(object.seed) : undefined;
+    message.stop = object.stop?.map((e) => e) || [];
+    message.logprobs = object.logprobs ?? undefined;
+    message.echo = object.echo ?? false;
+    message.truncate = object.truncate ?? false;
+    message.ignoreEos = object.ignoreEos ?? false;
+    message.budget = object.budget ?? undefined;
+    message.deadlineMs = object.deadlineMs ?? 0;
+    message.priority = object.priority ?? 0;
+    message.energy = object.energy ?? false;
+    message.id = object.id ?? "";
+    return message;
+  },
+};
+
+function createBaseTokenIds(): TokenIds {
+  return { ids: [] };
+}
+
+export const TokenIds: MessageFns<TokenIds> = {
+  encode(message: TokenIds, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.ids.length !== 0) {
+      writer.uint32(10).fork();
+      for (const v of message.ids) {
+        writer.uint32(v);
+      }
+      writer.join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TokenIds {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTokenIds();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag === 8) {
+              message.ids.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 10) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.ids.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): TokenIds {
+    return { ids: globalThis.Array.isArray(object?.ids) ? object.ids.map((e: any) => globalThis.Number(e)) : [] };
+  },
+
+  toJSON(message: TokenIds): unknown {
+    const obj: any = {};
+    if (message.ids?.length) {
+      obj.ids = message.ids.map((e) => Math.round(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<TokenIds>): TokenIds {
+    return TokenIds.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TokenIds>): TokenIds {
+    const message = createBaseTokenIds();
+    message.ids = object.ids?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseGenerateResponse(): GenerateResponse {
+  return { text: undefined, end: undefined };
+}
+
+export const GenerateResponse: MessageFns<GenerateResponse> = {
+  encode(message: GenerateResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.text !== undefined) {
+      GeneratedText.encode(message.text, writer.uint32(10).fork()).join();
+    }
+    if (message.end !== undefined) {
+      GenerationEnd.encode(message.end, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GenerateResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGenerateResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.text = GeneratedText.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.end = GenerationEnd.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GenerateResponse {
+    return {
+      text: isSet(object.text) ? GeneratedText.fromJSON(object.text) : undefined,
+      end: isSet(object.end) ? GenerationEnd.fromJSON(object.end) : undefined,
+    };
+  },
+
+  toJSON(message: GenerateResponse): unknown {
+    const obj: any = {};
+    if (message.text !== undefined) {
+      obj.text = GeneratedText.toJSON(message.text);
+    }
+    if (message.end !== undefined) {
+      obj.end = GenerationEnd.toJSON(message.end);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GenerateResponse>): GenerateResponse {
+    return GenerateResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GenerateResponse>): GenerateResponse {
+    const message = createBaseGenerateResponse();
+    message.text = (object.text !== undefined && object.text !== null)
+      ? GeneratedText.fromPartial(object.text)
+      : undefined;
+    message.end = (object.end !== undefined && object.end !== null) ? GenerationEnd.fromPartial(object.end) : undefined;
+    return message;
+  },
+};
+
+function createBaseGeneratedText(): GeneratedText {
+  return { text: "", tokens: [] };
+}
+
+export const GeneratedText: MessageFns<GeneratedText> = {
+  encode(message: GeneratedText, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.text !== "") {
+      writer.uint32(10).string(message.text);
+    }
+    for (const v of message.tokens) {
+      GeneratedToken.encode(v!, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GeneratedText {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGeneratedText();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.text = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.tokens.push(GeneratedToken.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GeneratedText {
+    return {
+      text: isSet(object.text) ? globalThis.String(object.text) : "",
+      tokens: globalThis.Array.isArray(object?.tokens) ? object.tokens.map((e: any) => GeneratedToken.fromJSON(e)) : [],
+    };
+  },
+
+  toJSON(message: GeneratedText): unknown {
+    const obj: any = {};
+    if (message.text !== "") {
+      obj.text = message.text;
+    }
+    if (message.tokens?.length) {
+      obj.tokens = message.tokens.map((e) => GeneratedToken.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GeneratedText>): GeneratedText {
+    return GeneratedText.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GeneratedText>): GeneratedText {
+    const message = createBaseGeneratedText();
+    message.text = object.text ?? "";
+    message.tokens = object.tokens?.map((e) => GeneratedToken.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseGeneratedToken(): GeneratedToken {
+  return { id: 0, logprob: undefined, top: [] };
+}
+
+export const GeneratedToken: MessageFns<GeneratedToken> = {
+  encode(message: GeneratedToken, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== 0) {
+      writer.uint32(8).uint32(message.id);
+    }
+    if (message.logprob !== undefined) {
+      writer.uint32(17).double(message.logprob);
+    }
+    for (const v of message.top) {
+      TokenLogprob.encode(v!, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GeneratedToken {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGeneratedToken();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.id = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.logprob = reader.double();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.top.push(TokenLogprob.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GeneratedToken {
+    return {
+      id: isSet(object.id) ? globalThis.Number(object.id) : 0,
+      logprob: isSet(object.logprob) ? globalThis.Number(object.logprob) : undefined,
+      top: globalThis.Array.isArray(object?.top) ? object.top.map((e: any) => TokenLogprob.fromJSON(e)) : [],
+    };
+  },
+
+  toJSON(message: GeneratedToken): unknown {
+    const obj: any = {};
+    if (message.id !== 0) {
+      obj.id = Math.round(message.id);
+    }
+    if (message.logprob !== undefined) {
+      obj.logprob = floatToJson(message.logprob);
+    }
+    if (message.top?.length) {
+      obj.top = message.top.map((e) => TokenLogprob.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GeneratedToken>): GeneratedToken {
+    return GeneratedToken.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GeneratedToken>): GeneratedToken {
+    const message = createBaseGeneratedToken();
+    message.id = object.id ?? 0;
+    message.logprob = object.logprob ?? undefined;
+    message.top = object.top?.map((e) => TokenLogprob.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseTokenLogprob(): TokenLogprob {
+  return { id: 0, logprob: 0 };
+}
+
+export const TokenLogprob: MessageFns<TokenLogprob> = {
+  encode(message: TokenLogprob, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== 0) {
+      writer.uint32(8).uint32(message.id);
+    }
+    if (message.logprob !== 0) {
+      writer.uint32(17).double(message.logprob);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TokenLogprob {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTokenLogprob();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.id = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.logprob = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): TokenLogprob {
+    return {
+      id: isSet(object.id) ? globalThis.Number(object.id) : 0,
+      logprob: isSet(object.logprob) ? globalThis.Number(object.logprob) : 0,
+    };
+  },
+
+  toJSON(message: TokenLogprob): unknown {
+    const obj: any = {};
+    if (message.id !== 0) {
+      obj.id = Math.round(message.id);
+    }
+    if (message.logprob !== 0) {
+      obj.logprob = floatToJson(message.logprob);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<TokenLogprob>): TokenLogprob {
+    return TokenLogprob.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<TokenLogprob>): TokenLogprob {
+    const message = createBaseTokenLogprob();
+    message.id = object.id ?? 0;
+    message.logprob = object.logprob ?? 0;
+    return message;
+  },
+};
+
+function createBaseGenerationEnd(): GenerationEnd {
+  return {
+    finishReason: 0,
+    stopString: undefined,
+    seed: 0n,
+    model: "",
+    version: 0n,
+    promptTokens: 0,
+    cachedTokens: 0,
+    completionTokens: 0,
+    tokensKept: [],
+    queueMs: 0,
+    firstTokenMs: 0,
+    totalMs: 0,
+    joules: undefined,
+    budget: undefined,
+  };
+}
+
+export const GenerationEnd: MessageFns<GenerationEnd> = {
+  encode(message: GenerationEnd, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.finishReason !== 0) {
+      writer.uint32(8).int32(message.finishReason);
+    }
+    if (message.stopString !== undefined) {
+      writer.uint32(18).string(message.stopString);
+    }
+    if (message.seed !== 0n) {
+      if (BigInt.asUintN(64, message.seed) !== message.seed) {
+        throw new globalThis.Error("value provided for field message.seed of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.seed);
+    }
+    if (message.model !== "") {
+      writer.uint32(34).string(message.model);
+    }
+    if (message.version !== 0n) {
+      if (BigInt.asIntN(64, message.version) !== message.version) {
+        throw new globalThis.Error("value provided for field message.version of type int64 too large");
+      }
+      writer.uint32(40).int64(message.version);
+    }
+    if (message.promptTokens !== 0) {
+      writer.uint32(48).uint32(message.promptTokens);
+    }
+    if (message.cachedTokens !== 0) {
+      writer.uint32(56).uint32(message.cachedTokens);
+    }
+    if (message.completionTokens !== 0) {
+      writer.uint32(64).uint32(message.completionTokens);
+    }
+    if (message.tokensKept.length !== 0) {
+      writer.uint32(74).fork();
+      for (const v of message.tokensKept) {
+        writer.uint32(v);
+      }
+      writer.join();
+    }
+    if (message.queueMs !== 0) {
+      writer.uint32(81).double(message.queueMs);
+    }
+    if (message.firstTokenMs !== 0) {
+      writer.uint32(89).double(message.firstTokenMs);
+    }
+    if (message.totalMs !== 0) {
+      writer.uint32(97).double(message.totalMs);
+    }
+    if (message.joules !== undefined) {
+      writer.uint32(105).double(message.joules);
+    }
+    if (message.budget !== undefined) {
+      writer.uint32(113).double(message.budget);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GenerationEnd {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGenerationEnd();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.finishReason = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.stopString = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.seed = reader.uint64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.model = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.version = reader.int64() as bigint;
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.promptTokens = reader.uint32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.cachedTokens = reader.uint32();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.completionTokens = reader.uint32();
+            continue;
+          }
+          case 9: {
+            if (tag === 72) {
+              message.tokensKept.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 74) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.tokensKept.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 10: {
+            if (tag !== 81) {
+              break;
+            }
+
+            message.queueMs = reader.double();
+            continue;
+          }
+          case 11: {
+            if (tag !== 89) {
+              break;
+            }
+
+            message.firstTokenMs = reader.double();
+            continue;
+          }
+          case 12: {
+            if (tag !== 97) {
+              break;
+            }
+
+            message.totalMs = reader.double();
+            continue;
+          }
+          case 13: {
+            if (tag !== 105) {
+              break;
+            }
+
+            message.joules = reader.double();
+            continue;
+          }
+          case 14: {
+            if (tag !== 113) {
+              break;
+            }
+
+            message.budget = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GenerationEnd {
+    return {
+      finishReason: isSet(object.finishReason)
+        ? finishReasonFromJSON(object.finishReason)
+        : isSet(object.finish_reason)
+        ? finishReasonFromJSON(object.finish_reason)
+        : 0,
+      stopString: isSet(object.stopString)
+        ? globalThis.String(object.stopString)
+        : isSet(object.stop_string)
+        ? globalThis.String(object.stop_string)
+        : undefined,
+      seed: isSet(object.seed) ? BigInt(object.seed) : 0n,
+      model: isSet(object.model) ? globalThis.String(object.model) : "",
+      version: isSet(object.version) ? BigInt(object.version) : 0n,
+      promptTokens: isSet(object.promptTokens)
+        ? globalThis.Number(object.promptTokens)
+        : isSet(object.prompt_tokens)
+        ? globalThis.Number(object.prompt_tokens)
+        : 0,
+      cachedTokens: isSet(object.cachedTokens)
+        ? globalThis.Number(object.cachedTokens)
+        : isSet(object.cached_tokens)
+        ? globalThis.Number(object.cached_tokens)
+        : 0,
+      completionTokens: isSet(object.completionTokens)
+        ? globalThis.Number(object.completionTokens)
+        : isSet(object.completion_tokens)
+        ? globalThis.Number(object.completion_tokens)
+        : 0,
+      tokensKept: globalThis.Array.isArray(object?.tokensKept)
+        ? object.tokensKept.map((e: any) => globalThis.Number(e))
+        : globalThis.Array.isArray(object?.tokens_kept)
+        ? object.tokens_kept.map((e: any) => globalThis.Number(e))
+        : [],
+      queueMs: isSet(object.queueMs)
+        ? globalThis.Number(object.queueMs)
+        : isSet(object.queue_ms)
+        ? globalThis.Number(object.queue_ms)
+        : 0,
+      firstTokenMs: isSet(object.firstTokenMs)
+        ? globalThis.Number(object.firstTokenMs)
+        : isSet(object.first_token_ms)
+        ? globalThis.Number(object.first_token_ms)
+        : 0,
+      totalMs: isSet(object.totalMs)
+        ? globalThis.Number(object.totalMs)
+        : isSet(object.total_ms)
+        ? globalThis.Number(object.total_ms)
+        : 0,
+      joules: isSet(object.joules) ? globalThis.Number(object.joules) : undefined,
+      budget: isSet(object.budget) ? globalThis.Number(object.budget) : undefined,
+    };
+  },
+
+  toJSON(message: GenerationEnd): unknown {
+    const obj: any = {};
+    if (message.finishReason !== 0) {
+      obj.finishReason = finishReasonToJSON(message.finishReason);
+    }
+    if (message.stopString !== undefined) {
+      obj.stopString = message.stopString;
+    }
+    if (message.seed !== 0n) {
+      obj.seed = message.seed.toString();
+    }
+    if (message.model !== "") {
+      obj.model = message.model;
+    }
+    if (message.version !== 0n) {
+      obj.version = message.version.toString();
+    }
+    if (message.promptTokens !== 0) {
+      obj.promptTokens = Math.round(message.promptTokens);
+    }
+    if (message.cachedTokens !== 0) {
+      obj.cachedTokens = Math.round(message.cachedTokens);
+    }
+    if (message.completionTokens !== 0) {
+      obj.completionTokens = Math.round(message.completionTokens);
+    }
+    if (message.tokensKept?.length) {
+      obj.tokensKept = message.tokensKept.map((e) => Math.round(e));
+    }
+    if (message.queueMs !== 0) {
+      obj.queueMs = floatToJson(message.queueMs);
+    }
+    if (message.firstTokenMs !== 0) {
+      obj.firstTokenMs = floatToJson(message.firstTokenMs);
+    }
+    if (message.totalMs !== 0) {
+      obj.totalMs = floatToJson(message.totalMs);
+    }
+    if (message.joules !== undefined) {
+      obj.joules = floatToJson(message.joules);
+    }
+    if (message.budget !== undefined) {
+      obj.budget = floatToJson(message.budget);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<GenerationEnd>): GenerationEnd {
+    return GenerationEnd.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<GenerationEnd>): GenerationEnd {
+    const message = createBaseGenerationEnd();
+    message.finishReason = object.finishReason ?? 0;
+    message.stopString = object.stopString ?? undefined;
+    message.seed = (object.seed !== undefined && object.seed !== null) ? BigInt(object.seed) : 0n;
+    message.model = object.model ?? "";
+    message.version = (object.version !== undefined && object.version !== null) ? BigInt(object.version) : 0n;
+    message.promptTokens = object.promptTokens ?? 0;
+    message.cachedTokens = object.cachedTokens ?? 0;
+    message.completionTokens = object.completionTokens ?? 0;
+    message.tokensKept = object.tokensKept?.map((e) => e) || [];
+    message.queueMs = object.queueMs ?? 0;
+    message.firstTokenMs = object.firstTokenMs ?? 0;
+    message.totalMs = object.totalMs ?? 0;
+    message.joules = object.joules ?? undefined;
+    message.budget = object.budget ?? undefined;
+    return message;
+  },
+};
+
 export type ServingServiceDefinition = typeof ServingServiceDefinition;
 export const ServingServiceDefinition = {
   name: "ServingService",
@@ -3440,6 +5002,19 @@ export const ServingServiceDefinition = {
       responseStream: true,
       options: {},
     },
+    /**
+     * Continues a text, piece by piece as it is generated; the last answer is the end. Cancelling ends it within one token. A request that
+     * cannot be served ends the call with its code: INVALID_ARGUMENT (naming the field; a prompt that does not fit the context, with both
+     * numbers), RESOURCE_EXHAUSTED (too many wait), DEADLINE_EXCEEDED, UNAVAILABLE (may be tried again).
+     */
+    generate: {
+      name: "Generate",
+      requestType: GenerateRequest as typeof GenerateRequest,
+      requestStream: false,
+      responseType: GenerateResponse as typeof GenerateResponse,
+      responseStream: true,
+      options: {},
+    },
   },
 } as const;
 
@@ -3465,6 +5040,15 @@ export interface ServingServiceImplementation<CallContextExt = {}> {
     request: AsyncIterable<ClassifyRequest>,
     context: CallContext & CallContextExt,
   ): ServerStreamingMethodResult<DeepPartial<ClassifyResponse>>;
+  /**
+   * Continues a text, piece by piece as it is generated; the last answer is the end. Cancelling ends it within one token. A request that
+   * cannot be served ends the call with its code: INVALID_ARGUMENT (naming the field; a prompt that does not fit the context, with both
+   * numbers), RESOURCE_EXHAUSTED (too many wait), DEADLINE_EXCEEDED, UNAVAILABLE (may be tried again).
+   */
+  generate(
+    request: GenerateRequest,
+    context: CallContext & CallContextExt,
+  ): ServerStreamingMethodResult<DeepPartial<GenerateResponse>>;
 }
 
 export interface ServingServiceClient<CallOptionsExt = {}> {
@@ -3489,6 +5073,15 @@ export interface ServingServiceClient<CallOptionsExt = {}> {
     request: AsyncIterable<DeepPartial<ClassifyRequest>>,
     options?: CallOptions & CallOptionsExt,
   ): AsyncIterable<ClassifyResponse>;
+  /**
+   * Continues a text, piece by piece as it is generated; the last answer is the end. Cancelling ends it within one token. A request that
+   * cannot be served ends the call with its code: INVALID_ARGUMENT (naming the field; a prompt that does not fit the context, with both
+   * numbers), RESOURCE_EXHAUSTED (too many wait), DEADLINE_EXCEEDED, UNAVAILABLE (may be tried again).
+   */
+  generate(
+    request: DeepPartial<GenerateRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): AsyncIterable<GenerateResponse>;
 }
 
 function bytesFromBase64(b64: string): Uint8Array {

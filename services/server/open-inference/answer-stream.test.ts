@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { answerInOrder } from './ordered-stream.js';
+import { answerInOrder, answerStream } from './answer-stream.js';
 
 const never = new AbortController().signal;
 
@@ -68,4 +68,47 @@ test('a source that fails ends the stream with its error', async () => {
     throw new Error('the client is gone');
   }
   await assert.rejects(collect(answerInOrder(failing(), 4, (i) => Promise.resolve(i), never)), /the client is gone/);
+});
+
+test('replies in many pieces take turns, and hold neither each other nor those in one piece up', async () => {
+  let release = (): void => undefined;
+  const held = new Promise<void>((resolve) => (release = resolve));
+  async function* pieces(name: string): AsyncGenerator<string> {
+    yield `${name}1`;
+    // The others come to their end while this one waits in the middle.
+    if (name === 'a') await held;
+    yield `${name}2`;
+  }
+  const requests = ['a', 'b', 'once', 'c'];
+  async function* source(): AsyncGenerator<string> {
+    for (const request of requests) yield await Promise.resolve(request);
+  }
+  const got: string[] = [];
+  const handle = (name: string) => (name === 'once' ? { once: Promise.resolve('once') } : { pieces: pieces(name) });
+  for await (const answer of answerStream(source(), { once: 4, pieces: 4 }, handle, never)) {
+    got.push(answer);
+    if (['b2', 'c2', 'once'].every((answer) => got.includes(answer))) release();
+  }
+  assert.deepEqual([...got].sort(), ['a1', 'a2', 'b1', 'b2', 'c1', 'c2', 'once']);
+  assert.equal(got.at(-1), 'a2');
+  assert.ok(got.indexOf('b1') < got.indexOf('b2'));
+});
+
+test('of a reply in pieces no more is made than is taken, and leaving the stream ends it', async () => {
+  let made = 0;
+  let left = false;
+  async function* endless(): AsyncGenerator<number> {
+    try {
+      for (;;) yield await Promise.resolve(made++);
+    } finally {
+      left = true;
+    }
+  }
+  const answers = answerStream(numbers(1), { once: 1, pieces: 1 }, () => ({ pieces: endless() }), never);
+  for (let i = 0; i < 5; i++) assert.equal((await answers.next()).value, i);
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.ok(made <= 7, `${made} pieces were made of which five were taken`);
+  await answers.return();
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.ok(left);
 });

@@ -1,0 +1,66 @@
+/** What belongs to a version of a language model beside its graph, and what its manifest says of it. */
+import { copyFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { openTokenizer } from '../../data/text/tokenizer.js';
+import { invalid } from '../../errors/error.js';
+import type { CausalSpec } from '../../models/architectures/gpt-neox.js';
+import type { Checkpoint } from '../../models/checkpoint.js';
+import { GENERATION_CONFIG_FILE, type GenerationConfig, readGenerationConfig } from '../../models/generation-config.js';
+import type { GenerationNetwork } from '../../models/generation-graph.js';
+import { writeModel } from '../../onnx/write.js';
+import type { TextPart } from '../../store/text-part.js';
+
+/** The file of a checkpoint, and of a version, that holds its tokenizer. */
+const TOKENIZER_FILE = 'tokenizer.json';
+
+/** A checkpoint's tokenizer and generation_config.json, checked. */
+export interface TextFiles {
+  readonly directory: string;
+  readonly generation: GenerationConfig;
+}
+
+/**
+ * Checks what a language model needs beside its weights. Throws NOT_FOUND without a tokenizer, INVALID_ARGUMENT where it, or
+ * generation_config.json, does not fit the model; UNIMPLEMENTED for a tokenizer that is not byte-level.
+ */
+export async function readTextFiles(checkpoint: Checkpoint, { vocabulary }: CausalSpec): Promise<TextFiles> {
+  const path = join(checkpoint.directory, TOKENIZER_FILE);
+  const tokenizer = await openTokenizer(path);
+  if (tokenizer.vocabulary > vocabulary)
+    throw invalid(`${path}: ${tokenizer.vocabulary} tokens, expected at most the model's vocabulary of ${vocabulary}`);
+  const generation = await readGenerationConfig(checkpoint);
+  const beyond = [...generation.eos, ...(generation.bos === null ? [] : [generation.bos])].find((id) => id >= vocabulary);
+  if (beyond !== undefined)
+    throw invalid(`${checkpoint.directory}: token ${beyond} begins or ends a text, expected one below ${vocabulary}`);
+  return { directory: checkpoint.directory, generation };
+}
+
+/** Writes model.onnx, tokenizer.json and generation_config.json into a version's folder. */
+export async function writeTextArtefact(folder: string, network: GenerationNetwork, files: TextFiles): Promise<void> {
+  await writeModel(network.g.build(network.outputs), join(folder, 'model.onnx'));
+  await copyFile(join(files.directory, TOKENIZER_FILE), join(folder, TOKENIZER_FILE));
+  if (files.generation.file !== undefined) await writeFile(join(folder, GENERATION_CONFIG_FILE), files.generation.file);
+}
+
+/**
+ * What the manifest says of a language model.
+ * @param stages blocks before which a token stage stands
+ * @param bits mean bits of a weight of the matrices, where they are quantised
+ */
+export function textPartOf(
+  { spec, caches }: Pick<GenerationNetwork, 'spec' | 'caches'>,
+  { generation }: TextFiles,
+  { stages = [], bits }: { readonly stages?: readonly number[]; readonly bits?: number } = {},
+): TextPart {
+  return {
+    tokenizer: TOKENIZER_FILE,
+    context: spec.context,
+    vocabulary: spec.vocabulary,
+    bos: generation.bos,
+    eos: [...generation.eos],
+    caches: caches.map(({ heads, width }) => ({ heads, width })),
+    stages: [...stages],
+    ...(bits === undefined ? {} : { bits }),
+    defaults: { ...generation.defaults },
+  };
+}

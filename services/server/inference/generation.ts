@@ -1,0 +1,141 @@
+import { HeartwoodError } from '../../../libs/errors/error.js';
+import { isAbort } from '../../grpc/errors.js';
+import type { Catalog } from '../catalog/catalog.js';
+import { asLanguageModel, type ServedLanguageModel, type ServedVersion } from '../catalog/served-version.js';
+import type { EndEvent, GenerationEvent } from '../generation/event.js';
+import type { GenerationRequest, GenerationTerms, Sampling } from '../generation/request.js';
+import type { BudgetPolicy } from './budget.js';
+import type { InferenceObserver, InferenceRecord } from './record.js';
+import { tellAll } from './tell.js';
+import type { Trace } from './trace.js';
+
+/** A text that is asked for, whichever protocol it came by. */
+export interface GenerationCall {
+  readonly model: string;
+  /** '' stands for the default. */
+  readonly version: string;
+  /** What its caller knows it by. */
+  readonly trace?: Trace | undefined;
+  /** Reads the rest when the version is known, so that a bad one counts for it. Throws INVALID_ARGUMENT naming the field. */
+  contents(): GenerationContents;
+}
+
+/** What a caller says; the version's defaults fill in the rest. */
+export interface GenerationContents extends Omit<GenerationRequest, 'sampling'> {
+  readonly sampling: Partial<Sampling>;
+  /** 1 is served first, greater numbers later. */
+  readonly priority?: number | undefined;
+  /** Milliseconds from the call's arrival by which its text has to have ended. */
+  readonly timeoutMs?: number | undefined;
+}
+
+/** A text under way: the version that it is of, and its events. */
+export interface GenerationAnswer {
+  readonly served: ServedLanguageModel;
+  /** Nats that it was asked with; undefined where the version has no budget. */
+  readonly budget: number | undefined;
+  readonly events: AsyncIterable<GenerationEvent>;
+  /** Joules of its share of the runs so far; undefined without a meter. To be asked for once it has ended. */
+  joules(): Promise<number | undefined>;
+}
+
+/** Follows the steps that a request had a part in. */
+export interface RequestMeter {
+  readonly stepped: NonNullable<GenerationTerms['stepped']>;
+  /** Undefined where a step of it was not metered. */
+  joules(): Promise<number | undefined>;
+  /** The request has ended: it is charged, however it ended. */
+  close(): void;
+}
+
+/** Opens a meter for one request to a version; undefined where nothing is metered. */
+export type OpenRequestMeter = (served: ServedLanguageModel) => RequestMeter | undefined;
+
+/** One text from what was asked to its end, whichever protocol it came by: what `Inference` is for images. */
+export class Generation {
+  constructor(
+    private readonly catalog: Catalog,
+    private readonly budgets: BudgetPolicy,
+    private readonly observers: readonly InferenceObserver[],
+    private readonly report: (error: unknown) => void,
+    private readonly openMeter: OpenRequestMeter = () => undefined,
+  ) {}
+
+  /**
+   * Generates for one call. `respond` makes of the text under way what the protocol says; whoever leaves its iteration, or the signal,
+   * cancels the text.
+   * Throws INVALID_ARGUMENT, NOT_FOUND, UNAVAILABLE, RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED, CANCELLED, INTERNAL.
+   */
+  async *generate<T>(
+    call: GenerationCall,
+    signal: AbortSignal,
+    respond: (answer: GenerationAnswer) => AsyncIterable<T>,
+  ): AsyncGenerator<T, void, undefined> {
+    const started = performance.now();
+    let failure: InferenceRecord['outcome'] | undefined;
+    let version: ServedVersion | undefined;
+    let end: EndEvent | undefined;
+    let meter: RequestMeter | undefined;
+    let release = (): void => undefined;
+    try {
+      version = this.catalog.resolve(call.model, call.version);
+      const served = asLanguageModel(version);
+      release = served.acquire();
+      const { priority, timeoutMs, ...asked } = call.contents();
+      meter = this.openMeter(served);
+      const budget = served.manifest.budget === null ? undefined : (asked.budget ?? this.budgets.budgetOf(served));
+      const events = served.engine.generate(requestOf(served, asked, budget), signal, {
+        priority,
+        deadline: timeoutMs === undefined ? undefined : started + timeoutMs,
+        stepped: meter?.stepped,
+      });
+      const watched = watch(events, (event) => (end = event));
+      yield* respond({ served, budget, events: watched, joules: () => meter?.joules() ?? Promise.resolve(undefined) });
+    } catch (thrown) {
+      failure = thrown instanceof HeartwoodError ? thrown.code : isAbort(thrown) ? 'CANCELLED' : 'INTERNAL';
+      throw thrown;
+    } finally {
+      release();
+      meter?.close();
+      // Whoever left before the end has cancelled it.
+      const outcome = failure ?? (end ? 'OK' : 'CANCELLED');
+      const phases = { ...(end ? { queue: end.timing.queueMs } : {}), total: performance.now() - started };
+      tellAll(
+        this.observers,
+        { version, outcome, phases, trace: call.trace, ...(end ? { text: end } : {}) },
+        this.report,
+      );
+    }
+  }
+}
+
+async function* watch(
+  events: AsyncIterable<GenerationEvent>,
+  ended: (end: EndEvent) => void,
+): AsyncGenerator<GenerationEvent> {
+  for await (const event of events) {
+    if (event.kind === 'end') ended(event);
+    yield event;
+  }
+}
+
+/** What was asked, and for the rest what the version's generation_config.json says, else greedy. */
+function requestOf(
+  { manifest }: ServedLanguageModel,
+  { sampling, ...asked }: Omit<GenerationContents, 'priority' | 'timeoutMs'>,
+  budget: number | undefined,
+): GenerationRequest {
+  const { defaults } = manifest.text;
+  return {
+    ...asked,
+    budget,
+    maxTokens: asked.maxTokens ?? defaults.maxTokens,
+    sampling: {
+      temperature: sampling.temperature ?? defaults.temperature ?? 0,
+      topK: sampling.topK ?? defaults.topK ?? 0,
+      topP: sampling.topP ?? defaults.topP ?? 1,
+      repetitionPenalty: sampling.repetitionPenalty ?? defaults.repetitionPenalty ?? 1,
+      seed: sampling.seed,
+    },
+  };
+}
