@@ -122,16 +122,24 @@ describe('the generation graph', () => {
     await session.dispose();
   });
 
-  test('tokens keep their positions where some before them are left out', async () => {
+  test('tokens are at the positions that they are said to be at, whatever is between them', async () => {
     const checkpoint = await checkpointOf({});
     const { graph, session } = await load(checkpoint);
-    const logitsAt = async (from: number) => {
+    const logitsAt = async (positions: readonly number[], chunk: number) => {
       const stream = new Generating(session, graph.caches, 1, 16);
-      await stream.step({ ids: [[3, 9]] });
-      return (await stream.step({ ids: [[7]], from: [from] }))['logits']!.data as Float32Array;
+      const tokens = [3, 9, 7, 22, 4];
+      let last: Float32Array | undefined;
+      for (let at = 0; at < 5; at += chunk) {
+        const part = { ids: [tokens.slice(at, at + chunk)], positions: [positions.slice(at, at + chunk)] };
+        last = (await stream.step(part))['logits']!.data as Float32Array;
+      }
+      return last!;
     };
-    const [near, far] = [await logitsAt(2), await logitsAt(9)];
-    assert.ok(near.some((value, i) => Math.abs(value - far[i]!) > 1e-3), 'the distance matters');
+    const [together, apart] = [[0, 1, 2, 3, 4], [0, 4, 5, 9, 30]];
+    const reference = await logitsAt(apart, 1);
+    for (const chunk of [5, 3]) assertClose(await logitsAt(apart, chunk), reference, 1e-4, `in chunks of ${chunk}`);
+    const near = await logitsAt(together, 5);
+    assert.ok(near.some((value, i) => Math.abs(value - reference[i]!) > 1e-2), 'the distances matter');
     await session.dispose();
   });
 

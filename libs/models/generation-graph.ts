@@ -6,6 +6,8 @@ import {
   concat,
   dimOf,
   gather,
+  max,
+  min,
   mul,
   range,
   reduceMax,
@@ -55,6 +57,7 @@ export interface PromptSeam {
   /** The place of this seam among all, from 0. */
   readonly stage: number;
   readonly tokens: PromptTokens;
+  /** int64 [1]: B. */
   readonly batch: Value;
 }
 
@@ -64,9 +67,8 @@ export type AtPromptSeam = (g: GraphBuilder, seam: PromptSeam) => PromptTokens;
 export interface GenerationOptions {
   /** Float32 or quantised, with the packed queries, keys and values of `packAttention`. */
   readonly weights: (g: GraphBuilder) => Weights;
-  /** By the block that the tokens enter next; every one begins a new group of caches. */
-  readonly atSeams?: ReadonlyMap<number, AtPromptSeam>;
-  /** More inputs and outputs, for what happens at the seams. */
+  /** What happens at the seams, by the block that the tokens enter next; every one begins a new group of caches. It may add inputs. */
+  readonly atSeams?: (g: GraphBuilder) => ReadonlyMap<number, AtPromptSeam>;
   readonly name?: string;
 }
 
@@ -89,7 +91,8 @@ export const generationSymbols = { batch: 'B', length: 'S', wanted: 'K', capacit
  * into S of the tokens whose logits are asked for; `cached` int32 [B, G], the tokens that each group of caches holds before the run;
  * `past.<block>.key` and `.value` [B, heads, C, width], where there must be room for the new tokens. Outputs: `logits` [B, K, V],
  * `cached_after` int32 [B, G], and `present.<block>.key` and `.value`, to be bound to the memory of the past: the kernel writes the new
- * tokens' keys and values into it and moves nothing. B > 1 goes with S = 1 alone.
+ * tokens' keys and values into it and moves nothing, and
+ * the mark of `writtenInPlace` is the first output. B > 1 goes with S = 1 alone.
  */
 export function buildGenerationGraph(checkpoint: Checkpoint, options: GenerationOptions): GenerationNetwork {
   const g = new GraphBuilder(options.name ?? `${checkpoint.architecture}-generation`);
@@ -97,11 +100,11 @@ export function buildGenerationGraph(checkpoint: Checkpoint, options: Generation
   const spec = causalSpecOf(checkpoint, weights);
   const { hidden, headWidth, prefix, rotary, context } = spec;
   const { batch: B, length: S, wanted: K, capacity: C } = generationSymbols;
-  const seams = options.atSeams ?? new Map<number, AtPromptSeam>();
-  const groups = 1 + seams.size;
   const inputIds = g.input('input_ids', 'int64', [B, S]);
   const positions = g.input('positions', 'int64', [B, S]);
   const wanted = g.input('wanted', 'int64', [B, K]);
+  const seams = options.atSeams?.(g) ?? new Map<number, AtPromptSeam>();
+  const groups = 1 + seams.size;
   const cached = g.input('cached', 'int32', [B, groups]);
   const named = causalBinder(g, { spec, weights });
   const batch = dimOf(g, inputIds, 0);
@@ -111,26 +114,24 @@ export function buildGenerationGraph(checkpoint: Checkpoint, options: Generation
     positions,
     wanted: rowsOf(g, wanted, inputIds, batch),
   };
-  let counted = keyCount(g, cached, 0, tokens.positions);
+  const groupOf = (block: number) => [...seams.keys()].filter((seam) => seam <= block).length;
+  const caches = spec.blocks.map(({ heads }, block) => cacheOf(block, heads, headWidth, groupOf(block)));
+  const pasts = caches.map(({ heads, past, present }) => {
+    const [keys, values] = past.map((name) => g.input(name, g.float, [B, heads, C, headWidth])) as [Value, Value];
+    return { keys, values, presentNames: present };
+  });
+  const capacity = dimOf(g, pasts[0]!.keys, 2);
+  let counted = keyCount(g, cached, 0, tokens.positions, capacity);
   const after = [counted.total];
-  const caches: BlockCache[] = [];
   const presents: Value[] = [];
   for (const [block, { heads, neurons }] of spec.blocks.entries()) {
     const name = `${prefix}.layers.${block}`;
     const atSeam = seams.get(block);
     if (atSeam) {
       tokens = atSeam(g, { block, stage: after.length - 1, tokens, batch });
-      counted = keyCount(g, cached, after.length, tokens.positions);
+      counted = keyCount(g, cached, after.length, tokens.positions, capacity);
       after.push(counted.total);
     }
-    const cache = cacheOf(block, heads, headWidth, after.length - 1);
-    caches.push(cache);
-    const shape = [B, heads, C, headWidth];
-    const past = {
-      keys: g.input(cache.past[0], g.float, shape),
-      values: g.input(cache.past[1], g.float, shape),
-      presentNames: cache.present,
-    };
     const packed: Linear = {
       weight: weights.matrix(g, `${packedName(spec, block)}.weight`, [3 * heads * headWidth, hidden]),
       bias: spec.attentionBias ? weights.bind(g, `${packedName(spec, block)}.bias`, [3 * heads * headWidth]) : undefined,
@@ -146,7 +147,7 @@ export function buildGenerationGraph(checkpoint: Checkpoint, options: Generation
       context,
       positions: tokens.positions,
       keys: counted,
-      past,
+      past: pasts[block]!,
     });
     presents.push(attention.keys, attention.values);
     const rows = tokens.rows.shape[0]!;
@@ -194,12 +195,22 @@ function rowsOf(g: GraphBuilder, wanted: Value, inputIds: Value, batch: Value): 
   return reshape(g, add(g, wanted, unsqueeze(g, first, [1])), [`${B}·${K}`]);
 }
 
-/** Keys of a group with the new tokens, and their number [B, 1] int64. */
-function keyCount(g: GraphBuilder, cached: Value, group: number, positions: Value): KeyCount & { readonly total: Value } {
-  const before = cast(g, slice(g, cached, 1, group, group + 1), 'int64');
-  const total = add(g, before, dimOf(g, positions, 1));
+/**
+ * Keys of a group with the new tokens, and their number [B, 1] int64. The kernel takes a run in which all keys are new as a prompt without
+ * gaps, counting its positions from the first one; so where there is room it is told of one key more, which it reads nothing of.
+ */
+function keyCount(
+  g: GraphBuilder,
+  cached: Value,
+  group: number,
+  positions: Value,
+  capacity: Value,
+): KeyCount & { readonly total: Value } {
+  const fresh = dimOf(g, positions, 1);
+  const total = add(g, cast(g, slice(g, cached, 1, group, group + 1), 'int64'), fresh);
   const lastKey = cast(g, squeeze(g, sub(g, total, g.integers(1)), [1]), 'int32');
-  const mostKeys = cast(g, reduceMax(g, total, [0, 1], false), 'int32');
+  const beyondFresh = squeeze(g, min(g, add(g, fresh, g.integers(1)), capacity), [0]);
+  const mostKeys = cast(g, max(g, reduceMax(g, total, [0, 1], false), beyondFresh), 'int32');
   return { lastKey, mostKeys, total };
 }
 

@@ -10,6 +10,8 @@ export interface GenerationStep {
   readonly wanted?: readonly (readonly number[])[];
   /** The position of each sequence's first new token; default after the tokens so far. */
   readonly from?: readonly number[];
+  /** Of each new token, in place of those that follow `from`. */
+  readonly positions?: readonly (readonly number[])[];
   /** Further inputs. */
   readonly feeds?: Readonly<Record<string, TensorValue>>;
 }
@@ -46,13 +48,13 @@ export class Generating {
   }
 
   /** All outputs; the caches become the past of the next step. */
-  async step({ ids, wanted, from, feeds }: GenerationStep): Promise<Record<string, TensorValue>> {
+  async step({ ids, wanted, from, positions, feeds }: GenerationStep): Promise<Record<string, TensorValue>> {
     const [batch, length] = [ids.length, ids[0]!.length];
     const asked = wanted ?? ids.map(() => [length - 1]);
     const first = from ?? this.length;
     const result = await this.session.run({
       input_ids: integers(ids),
-      positions: integers(ids.map((row, b) => row.map((_, i) => first[b]! + i))),
+      positions: integers(positions ?? ids.map((row, b) => row.map((_, i) => first[b]! + i))),
       wanted: integers(asked),
       cached: { type: 'int32', dims: [batch, this.cached.length / batch], data: this.cached },
       ...this.caches,

@@ -1,0 +1,23 @@
+/** What a stage that drops tokens of a prompt is: plain data, part of the plan. Matrices are row-major; D is the width of a token. */
+
+/**
+ * A two-layer predictor of one number a token: gelu(f·A + b1)·w2 + b2 with f = LN([z; m]), where z is the layer-normed token (no affine part)
+ * as it enters the block, and m the mean of z over the tokens of its chunk up to itself: nothing that comes after the token.
+ */
+export interface PromptProbe {
+  /** [2D, hidden]: A. */
+  readonly matrix: Float32Array;
+  /** [hidden]: b1. */
+  readonly bias: Float32Array;
+  /** [hidden]: w2. */
+  readonly output: Float32Array;
+  /** b2. */
+  readonly outputBias: number;
+}
+
+/** A token whose predicted log curvature is below the stage's threshold is dropped before the block. */
+export interface PromptStage {
+  /** The block that the tokens enter next. */
+  readonly block: number;
+  readonly probe: PromptProbe;
+}
