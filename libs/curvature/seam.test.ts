@@ -11,7 +11,7 @@ import { createRuntime } from '../runtime/runtime.js';
 import { seamCurvature } from './seam-curvature.js';
 import { seamScores } from './seam-scores.js';
 import { relative } from './testing/assertions.js';
-import { smallModel } from './testing/small-model.js';
+import { smallModel } from './testing/small-models.js';
 import { tensorDataset } from './testing/tensor-dataset.js';
 
 const root = await mkdtemp(join(tmpdir(), 'heartwood-seam-'));

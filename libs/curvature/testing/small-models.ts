@@ -1,6 +1,8 @@
 import { join } from 'node:path';
 import type { Dataset } from '../../data/dataset.js';
+import { windowDataset, type TextDataset } from '../../data/text/dataset.js';
 import { openCheckpoint, type Checkpoint } from '../../models/checkpoint.js';
+import { writeRandomCausalLm, type RandomCausalShape } from '../../models/testing/random-causal.js';
 import { writeRandomCheckpoint, type RandomShape } from '../../models/testing/random-checkpoint.js';
 import { tensorDataset } from './tensor-dataset.js';
 
@@ -35,4 +37,32 @@ export async function smallModel(
       Array.from({ length: samples }, (_, i) => (3 * i) % classes),
     ),
   };
+}
+
+const causalShape: RandomCausalShape = {
+  hidden: 16,
+  layers: 2,
+  heads: 2,
+  intermediate: 12,
+  vocabulary: 11,
+  context: 8,
+  seed: 3,
+};
+
+/** A small language model with random weights and windows of text for it: 5 tokens, 2 blocks of 2 heads and 12 neurons. */
+export async function smallLanguageModel(
+  folder: string,
+  changes: Partial<RandomCausalShape> = {},
+): Promise<{ checkpoint: Checkpoint; dataset: TextDataset }> {
+  const { vocabulary } = { ...causalShape, ...changes };
+  const name = `small-text-${JSON.stringify(changes).replaceAll(/\W+/g, '-')}`;
+  const checkpoint = await openCheckpoint(
+    await writeRandomCausalLm(join(folder, name), { ...causalShape, ...changes }),
+  );
+  const positions = 5;
+  const documents = Array.from({ length: 5 }, (_, d) => ({
+    name: `document ${d}`,
+    ids: Int32Array.from({ length: positions }, (_, i) => (7 * d + 3 * i * i + d * i) % vocabulary),
+  }));
+  return { checkpoint, dataset: windowDataset('windows', documents, positions) };
 }
