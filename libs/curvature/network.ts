@@ -1,6 +1,7 @@
 import type { BlockShape } from '../models/architectures/transformer.js';
 import type { Checkpoint } from '../models/checkpoint.js';
 import type { GateInput, GateKind } from '../models/gates.js';
+import type { Weights } from '../models/weights.js';
 import type { GraphBuilder } from '../onnx/builder.js';
 import type { Value } from '../onnx/ir.js';
 import type { TensorValue } from '../runtime/tensor.js';
@@ -32,6 +33,8 @@ export interface NetworkOptions {
   readonly gates: readonly GateKind[];
   /** The graph's name. */
   readonly name: string;
+  /** In place of the checkpoint's own. */
+  readonly weights?: (g: GraphBuilder) => Weights;
 }
 
 export interface NetworkGraph {
