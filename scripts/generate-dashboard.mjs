@@ -27,6 +27,14 @@ const itemsPerSecond = byVersion(rate('heartwood_inference_items_total'));
 const itemsPerComputeSecond = quotient('heartwood_inference_items_total', 'heartwood_inference_compute_seconds_total');
 const joules = quotient('heartwood_inference_energy_joules_sum', 'heartwood_inference_energy_joules_count');
 const flops = quotient('heartwood_inference_flops_total', 'heartwood_inference_items_total');
+const firstToken = 'heartwood_generation_first_token_seconds';
+const interToken = 'heartwood_generation_inter_token_seconds';
+const tokens = 'heartwood_generation_tokens_total';
+const tokensPerComputeSecond = quotient(tokens, 'heartwood_generation_compute_seconds_total', ', phase');
+const joulesPerToken = quotient('heartwood_generation_energy_joules_total', tokens, ', phase');
+const decoding = `${chosen},phase="decode"`;
+const drawn = `${byVersion(rate(tokens, decoding))} / ${byVersion(rate('heartwood_generation_compute_seconds_total', decoding))}`;
+const reused = byVersion(rate('heartwood_generation_reused_prompt_tokens_total'));
 const outcomes = byVersion(
   'rate(heartwood_inference_requests_total{model=~"$model|unknown",version=~"$version|unknown"}[$__rate_interval])',
   ', outcome',
@@ -124,6 +132,75 @@ const rows = [
         title: 'Share refused',
         unit: 'percentunit',
         targets: [['heartwood:refused:ratio_rate5m{model=~"$model",version=~"$version"}', version]],
+      },
+    ],
+  },
+  {
+    title: 'Text',
+    panels: [
+      {
+        title: 'Time to first token',
+        unit: 's',
+        targets: [0.5, 0.95].map((q) => [quantile(q, firstToken), `${version} p${q * 100}`]),
+      },
+      {
+        title: 'Time between tokens',
+        unit: 's',
+        targets: [0.5, 0.95].map((q) => [quantile(q, interToken), `${version} p${q * 100}`]),
+      },
+      {
+        title: 'Tokens per second',
+        unit: 'short',
+        targets: [[byVersion(rate(tokens), ', phase'), `${version} {{phase}}`]],
+      },
+      {
+        title: 'Tokens per second of compute',
+        unit: 'short',
+        description: 'What a version can do, whatever it is asked for.',
+        targets: [[tokensPerComputeSecond, `${version} {{phase}}`]],
+      },
+      {
+        title: 'Joules a token',
+        unit: 'joule',
+        description: 'Above idling. Absent where there is no meter.',
+        targets: [[joulesPerToken, `${version} {{phase}}`]],
+      },
+      {
+        title: 'Tokens per second of compute over version 1',
+        unit: 'percentunit',
+        targets: [[overFirst(drawn), version]],
+      },
+      {
+        title: 'Cache',
+        unit: 'short',
+        description: 'Tokens held, and those that there is room for.',
+        targets: [
+          [`heartwood_generation_cached_tokens{${chosen}}`, `${version} held`],
+          [`heartwood_generation_cache_tokens{${chosen}}`, `${version} room`],
+        ],
+      },
+      { title: 'Cache, when full', unit: 'bytes', targets: [[`heartwood_generation_cache_bytes{${chosen}}`, version]] },
+      {
+        title: 'Texts of a decode run',
+        unit: 'short',
+        targets: [
+          [
+            quotient('heartwood_generation_decode_rows_sum', 'heartwood_generation_decode_rows_count'),
+            `${version} mean`,
+          ],
+          [`heartwood_generation_cache_rows{${chosen}}`, `${version} room`],
+        ],
+      },
+      {
+        title: 'Texts that ended, by reason',
+        unit: 'reqps',
+        targets: [[byVersion(rate('heartwood_generation_finished_total'), ', reason'), `${version} {{reason}}`]],
+      },
+      {
+        title: 'Prompt tokens taken over',
+        unit: 'percentunit',
+        description: 'Of an earlier prompt that began alike, over all prompt tokens.',
+        targets: [[`${reused} / (${reused} + ${byVersion(rate(tokens, `${chosen},phase="prefill"`))})`, version]],
       },
     ],
   },

@@ -1,7 +1,9 @@
-import type { Writable } from 'node:stream';
+import type { Readable, Writable } from 'node:stream';
 
 /** What a command has of the world; tests hand in their own. */
 export interface Context {
+  /** For what is given as `-`. Default: the process's own. */
+  readonly stdin?: Readable;
   /** For results. */
   readonly stdout: Writable & { readonly isTTY?: boolean };
   /** For progress and complaints. */

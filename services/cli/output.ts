@@ -10,7 +10,11 @@ import type { Context } from './context.js';
  */
 export async function emit(context: Context, text: string, json: unknown, target: string | undefined): Promise<void> {
   if (target !== '-') await write(context, `${text}\n`);
-  if (target === undefined) return;
+  if (target !== undefined) await emitJson(context, json, target);
+}
+
+/** Gives out the JSON alone, to a file (written atomically) or to stdout (`-`). */
+export async function emitJson(context: Context, json: unknown, target: string): Promise<void> {
   const content = `${JSON.stringify(json, null, 2)}\n`;
   if (target === '-') await write(context, content);
   else await writeWhole(target, content);
@@ -40,7 +44,8 @@ export async function writeWhole(path: string, content: string): Promise<void> {
   }
 }
 
-function write(context: Context, text: string): Promise<void> {
+/** Writes to stdout, and waits until it is taken. */
+export function write(context: Context, text: string): Promise<void> {
   return new Promise((resolve, reject) => {
     context.stdout.write(text, (error) => (error ? reject(error) : resolve()));
   });

@@ -11,6 +11,7 @@ const commands: Readonly<Record<string, () => Promise<Make>>> = {
   prune: async () => (await import('./commands/prune.js')).pruneCommand,
   evaluate: async () => (await import('./commands/evaluate.js')).evaluateCommand,
   compare: async () => (await import('./commands/compare.js')).compareCommand,
+  generate: async () => (await import('./commands/generate.js')).generateCommand,
   list: async () => (await import('./commands/list.js')).listCommand,
   promote: async () => (await import('./commands/promote.js')).promoteCommand,
   remove: async () => (await import('./commands/remove.js')).removeCommand,
@@ -27,6 +28,10 @@ A first round, on your own checkpoint (a Hugging Face folder) and a folder of im
   $ npx heartwood prune    --model my-vit --data photos/train --loss-budget 0.05 --repository models
   $ npx heartwood evaluate --repository models --name my-vit --data photos/test
   $ npx heartwood serve    --repository models
+
+On a language model (a GPT-NeoX such as Pythia, with its tokenizer.json):
+  $ npx heartwood import   --model pythia-160m --repository models
+  $ npx heartwood generate --repository models --name pythia-160m "The heartwood of a tree"
 
 Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted, 143 terminated before it was done. HEARTWOOD_DEBUG=1 shows where an error came from.`;
 

@@ -14,6 +14,7 @@ import { fromStatus, isAbort } from '../grpc/errors.js';
 import { toTensorValue } from './inference/wire-tensor.js';
 import type { ComparisonResult } from './comparison/result.js';
 import { compareRemotely, type RemoteComparison, type RemoteSample } from './serving/compare-client.js';
+import { generateRemotely, type TextSource } from './serving/generate-client.js';
 import { decodeInput, encodeOutput, joinBytes } from './open-inference/tensor-codec.js';
 
 export interface InferenceRequest {
@@ -47,7 +48,7 @@ export interface InferenceFailure {
 }
 
 /** Every call throws the server's error as a HeartwoodError with the same code, UNAVAILABLE when there is no server. */
-export interface InferenceClient {
+export interface InferenceClient extends TextSource {
   /** Resolves when the server takes requests, tried until the deadline. Throws UNAVAILABLE at it. */
   waitUntilReady(deadlineMs: number): Promise<void>;
   modelReady(model: string, version?: number): Promise<boolean>;
@@ -107,6 +108,13 @@ export function connectInference(address: string, connection: ConnectionOptions 
     listVersions: (model = '') => mapped(async () => (await serving.listVersions({ model })).versions),
     promote: (model, version) => mapped(async () => void (await serving.promote({ model, version: BigInt(version) }))),
     compare: (...asked) => mapped(() => compareRemotely(serving, ...asked)),
+    async *generate(asked, signal) {
+      try {
+        yield* generateRemotely(serving, asked, signal);
+      } catch (thrown) {
+        throw asHeartwoodError(thrown);
+      }
+    },
     close: () => channel.close(),
   };
 }

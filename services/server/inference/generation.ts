@@ -54,7 +54,7 @@ export type OpenRequestMeter = (served: ServedLanguageModel) => RequestMeter | u
 /** One text from what was asked to its end, whichever protocol it came by: what `Inference` is for images. */
 export class Generation {
   constructor(
-    private readonly catalog: Catalog,
+    private readonly catalog: Pick<Catalog, 'resolve'>,
     private readonly budgets: BudgetPolicy,
     private readonly observers: readonly InferenceObserver[],
     private readonly report: (error: unknown) => void,
