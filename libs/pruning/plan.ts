@@ -65,10 +65,15 @@ export interface Certificate {
   readonly measured: number;
   readonly bound: number;
   readonly confidence: number;
+  /** Images, or documents: what is independent of each other. */
   readonly samples: number;
+  /** Predictions of all samples together, where a sample holds more than one; absent otherwise. */
+  readonly predictions?: number;
   /** Mean KL and mean rise of the cross-entropy, whichever the budget is in; null without labels. */
   readonly kl: number;
   readonly crossEntropyRise: number | null;
+  /** Mean cross-entropy itself, where it was measured. */
+  readonly crossEntropy?: { readonly dense: number; readonly pruned: number };
   readonly accuracy: { readonly dense: number; readonly pruned: number } | null;
   /** Mean FLOPs of a sample. */
   readonly flops: number;

@@ -1,29 +1,29 @@
-import { specOf } from '../models/classifier.js';
 import type { ManifestDraft } from '../store/publish.js';
 import { openRepository } from '../store/repository.js';
-import { digestArrays, writeArtefact } from './artefact.js';
+import { digestArrays } from './artefact.js';
 import type { CertifiedPlan } from './calibration/search.js';
 import { referenceArrays, type Plan } from './plan.js';
 import type { Fit } from './policies/policy.js';
-import type { Job } from './job.js';
+import type { AnyJob } from './job.js';
 import type { PruneResult } from './request.js';
+import type { TaskDraft } from './tasks/task.js';
 import type { StageParameters } from './stages/parameters.js';
 
 /** Writes the model that the plan makes, and publishes it as the next version. */
 export async function publishPlan(
-  job: Job,
+  job: AnyJob,
   stages: readonly StageParameters[],
   fits: readonly Fit[],
   certified: CertifiedPlan,
 ): Promise<PruneResult> {
-  const { request, context, checkpoint } = job;
+  const { request, context } = job;
   const referenced = referenceArrays(stages);
   const plan = planOf(job, certified, fits, referenced);
   context.progress({ stage: 'write', done: 0, total: 1, unit: 'models' });
   const repository = await openRepository(request.repository, { create: true });
   const fill = async (directory: string): Promise<ManifestDraft> => {
-    await writeArtefact(directory, plan, checkpoint, referenced.arrays);
-    return draftOf(job, plan, certified, stages);
+    const own = await job.task.write(directory, plan, referenced.arrays);
+    return draftOf(job, plan, certified, own);
   };
   const published = await repository.publish(request.name, fill, { signal: context.signal });
   context.progress({ stage: 'write', done: 1, total: 1, unit: 'models' });
@@ -31,7 +31,7 @@ export async function publishPlan(
 }
 
 function planOf(
-  { request, checkpoint, data }: Job,
+  { request, checkpoint, data }: AnyJob,
   { removed, table, certificate }: CertifiedPlan,
   fits: readonly Fit[],
   referenced: ReturnType<typeof referenceArrays>,
@@ -58,16 +58,15 @@ function planOf(
 }
 
 function draftOf(
-  { request, checkpoint, data, dense }: Job,
+  { request, checkpoint, data, dense }: AnyJob,
   plan: Plan,
   { table, segments, certificate }: CertifiedPlan,
-  stages: readonly StageParameters[],
+  own: TaskDraft,
 ): ManifestDraft {
-  const spec = specOf(checkpoint);
   const { policy, loss, seed, units } = request;
   const last = table?.rows.at(-1);
+  const { predicted, measured, bound, confidence, samples, predictions } = certificate;
   return {
-    task: 'image-classification',
     parent: 1,
     architecture: checkpoint.architecture,
     checkpointDigest: checkpoint.digest,
@@ -81,21 +80,18 @@ function draftOf(
       seed,
     },
     plan,
-    input: spec.image,
-    labels: [...checkpoint.labels],
-    preprocessing: checkpoint.preprocessing,
-    tokens: { total: spec.tokens, special: spec.special, stages: stages.map(({ block }) => block) },
+    ...own,
     flops: { dense, mean: certificate.flops, segments: [...segments] },
     budget:
       table && last
         ? { default: certificate.budget, ceiling: Math.max(certificate.budget, last.kl / table.scale) }
         : null,
     deltaLoss: {
-      predicted: certificate.predicted,
-      measured: certificate.measured,
-      bound: certificate.bound,
-      confidence: certificate.confidence,
-      samples: certificate.samples,
+      predicted,
+      measured,
+      bound,
+      confidence,
+      ...(predictions === undefined ? { samples } : { samples: predictions, documents: samples }),
     },
     accuracy: certificate.accuracy,
     ...(request.publication === undefined ? {} : { publication: request.publication }),

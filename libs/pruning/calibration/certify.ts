@@ -53,10 +53,10 @@ export function judge(
   cost?: Float64Array,
 ): Attempt {
   const loss = lossOf(losses, options.loss);
-  const { weights, kl, denseCorrect, prunedCorrect, crossEntropyRise } = losses;
+  const { weights, kl, denseCorrect, prunedCorrect, crossEntropyRise, denseLoss, prunedLoss } = losses;
   const bounding = options.loss === 'kl' ? upperBound : upperBoundSigned;
   const { bound, mean } = bounding(loss, options.confidence, options.seed, weights);
-  const right = (correct: ArrayLike<number>) => meanOf(correct, weights);
+  const average = (values: ArrayLike<number>) => meanOf(values, weights);
   return {
     asked,
     loss,
@@ -66,9 +66,12 @@ export function judge(
       bound,
       confidence: options.confidence,
       samples: loss.length,
-      kl: meanOf(kl, weights),
-      crossEntropyRise: crossEntropyRise ? meanOf(crossEntropyRise, weights) : null,
-      accuracy: denseCorrect && prunedCorrect ? { dense: right(denseCorrect), pruned: right(prunedCorrect) } : null,
+      ...(weights ? { predictions: weights.reduce((sum, weight) => sum + weight, 0) } : {}),
+      kl: average(kl),
+      crossEntropyRise: crossEntropyRise ? average(crossEntropyRise) : null,
+      ...(denseLoss && prunedLoss ? { crossEntropy: { dense: average(denseLoss), pruned: average(prunedLoss) } } : {}),
+      accuracy:
+        denseCorrect && prunedCorrect ? { dense: average(denseCorrect), pruned: average(prunedCorrect) } : null,
       flops,
       rankCorrelation: cost && new Set(cost).size > 1 ? rankCorrelation(cost, kl) : null,
     },

@@ -1,7 +1,7 @@
 import { replacedTensors } from '../artefact.js';
 import type { PreparedSamples } from '../measure/prepared.js';
 import type { Certificate, FixedPlan } from '../plan.js';
-import type { Job } from '../job.js';
+import type { AnyJob, Job } from '../job.js';
 import type { Segment } from '../../store/segments.js';
 import { HeartwoodError } from '../../errors/error.js';
 import { budgetFor, interpolate, type BudgetTable } from '../stages/budget.js';
@@ -104,7 +104,7 @@ export async function certifyPlan(
 }
 
 /** A plan that saves nothing is no plan: its stages cost more than they save. */
-function nothingSaved({ request, dense }: Job, flops: number): HeartwoodError {
+function nothingSaved({ request, dense }: AnyJob, flops: number): HeartwoodError {
   const what =
     request.lossBudget === undefined
       ? `a share of ${request.flopsSaved}`
@@ -140,7 +140,7 @@ function budgetOfSaving(table: BudgetTable, flopsSaved: number): number {
 }
 
 /** Heads and neurons alone: the last of the plans that holds. */
-async function certifyRemoval(job: Job, plans: readonly FixedPlan[]): Promise<CertifiedPlan> {
+export async function certifyRemoval(job: AnyJob, plans: readonly FixedPlan[]): Promise<CertifiedPlan> {
   const { lossBudget, loss, confidence, seed } = job.request;
   const part = await job.task.prepare('certify');
   const options: CertifyOptions = {
@@ -161,7 +161,7 @@ async function certifyRemoval(job: Job, plans: readonly FixedPlan[]): Promise<Ce
   return {
     removed: plan,
     table: null,
-    segments: [{ constant: flops, linear: 0, quadratic: 0, cross: 0 }],
+    segments: [{ constant: flops * job.task.predictions, linear: 0, quadratic: 0, cross: 0 }],
     certificate: { ...attempt.certificate, budget, predicted: plan.predicted },
   };
 }

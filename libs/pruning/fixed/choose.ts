@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import { HeartwoodError } from '../../errors/error.js';
 import type { MeasuredRow } from '../calibration/table.js';
-import type { Job } from '../job.js';
+import type { AnyJob } from '../job.js';
 import type { FixedPlan } from '../plan.js';
 import { leastHeads, leastNeurons, removals, type RemovalStep, type UnitFamily } from '../selection/fixed-units.js';
 import { budgetFor } from '../stages/budget.js';
@@ -39,7 +39,7 @@ export interface MeasuredPrefix {
  *   for certification to find the last that holds
  */
 export async function chooseFixedUnits(
-  job: Job,
+  job: AnyJob,
   tokenRows: () => Promise<readonly MeasuredRow[]>,
 ): Promise<readonly FixedPlan[]> {
   const { request, task } = job;
@@ -81,7 +81,7 @@ const alike = (count: number, value: number): number[] => new Array<number>(coun
  * less how much it costs the more is removed.
  */
 async function measureOrder(
-  job: Job,
+  job: AnyJob,
   part: PreparedPart,
   order: Iterable<RemovalStep>,
   removed: (steps: readonly RemovalStep[]) => RemovedUnits,

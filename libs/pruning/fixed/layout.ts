@@ -1,4 +1,5 @@
 import { internal } from '../../errors/error.js';
+import type { CausalSpec } from '../../models/architectures/gpt-neox.js';
 import type { ClassifierSpec } from '../../models/architectures/transformer.js';
 import type { Checkpoint } from '../../models/checkpoint.js';
 import type { TensorLocation } from '../../models/safetensors.js';
@@ -44,6 +45,28 @@ export function classifierLayout({ blocks, headWidth, family }: ClassifierSpec):
         units: neurons,
         rows: linear(`${name}.intermediate.dense`, 1),
         columns: [{ name: `${name}.output.dense.weight`, width: 1 }],
+      },
+    };
+  });
+}
+
+/**
+ * Of a GPT-NeoX: the rows of a head's query, key and value stand together, head by head (Black et al. 2022; the layout of
+ * Megatron-LM's fused projection).
+ */
+export function causalLayout({ blocks, headWidth, prefix }: CausalSpec): UnitLayout {
+  return blocks.map(({ heads, neurons }, block) => {
+    const name = `${prefix}.layers.${block}`;
+    return {
+      heads: {
+        units: heads,
+        rows: linear(`${name}.attention.query_key_value`, 3 * headWidth),
+        columns: [{ name: `${name}.attention.dense.weight`, width: headWidth }],
+      },
+      neurons: {
+        units: neurons,
+        rows: linear(`${name}.mlp.dense_h_to_4h`, 1),
+        columns: [{ name: `${name}.mlp.dense_4h_to_h.weight`, width: 1 }],
       },
     };
   });

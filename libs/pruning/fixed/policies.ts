@@ -1,10 +1,10 @@
 import { randomFor } from '../../data/random.js';
 import type { UnitCurvature } from '../selection/curvature-factors.js';
 import { policies, type PolicyName } from '../policies/index.js';
-import type { FixedKind, FixedTask } from '../tasks/task.js';
+import type { FixedKind, PruningTask } from '../tasks/task.js';
 
 /** What a policy says of units that can go for good, as second order would: the loss of a set s is ½ sᵀHs. */
-type FixedPolicy = (task: FixedTask, kinds: readonly FixedKind[], seed: number) => Promise<UnitCurvature>;
+type FixedPolicy = (task: PruningTask, kinds: readonly FixedKind[], seed: number) => Promise<UnitCurvature>;
 
 /** Scores that know no interactions are a diagonal: the loss of a set is the sum of its scores. */
 const alone = (scores: ArrayLike<number>): UnitCurvature => ({
@@ -33,7 +33,7 @@ const others: Partial<Record<PolicyName, FixedPolicy>> = {
 /** How a policy judges the units of these kinds, in the order of `task.units`. */
 export function fixedCurvature(
   policy: PolicyName,
-  task: FixedTask,
+  task: PruningTask,
   kinds: readonly FixedKind[],
   seed: number,
 ): Promise<UnitCurvature> {

@@ -9,6 +9,9 @@ export interface LossMeasures {
   readonly kl: Float64Array;
   /** Predictions that each sample holds; absent where each is one. */
   readonly weights?: Float64Array | undefined;
+  /** Cross-entropy of both, nats; absent where only its rise was measured. */
+  readonly denseLoss?: Float64Array | undefined;
+  readonly prunedLoss?: Float64Array | undefined;
   /** Cross-entropy pruned − dense, nats; absent without labels. */
   readonly crossEntropyRise: Float64Array | undefined;
   /** The share of its predictions that are the label, 0 or 1 of an image; absent without labels. */

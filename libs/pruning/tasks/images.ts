@@ -1,20 +1,22 @@
 import { curvatureFactors } from '../../curvature/factors.js';
 import { meanSlopes } from '../../curvature/slopes.js';
+import type { Checkpoint } from '../../models/checkpoint.js';
 import { specOf } from '../../models/classifier.js';
-import { replacedTensors } from '../artefact.js';
-import { certifyingShare } from '../calibration/data.js';
+import { IMAGE_CLASSIFICATION } from '../../store/manifest.js';
+import { replacedTensors, writeArtefact } from '../artefact.js';
+import { certifyingShare, type CalibrationData } from '../calibration/data.js';
 import { openNetwork } from '../calibration/network.js';
 import { preparePart } from '../calibration/samples.js';
 import { openGatedNetwork } from '../fixed/gated.js';
 import { classifierLayout } from '../fixed/layout.js';
 import { squaredNorms } from '../fixed/magnitudes.js';
-import type { Job } from '../job.js';
+import type { Opened } from '../job.js';
 import { meanOf } from '../measure/measure.js';
 import { flopsAt } from '../../store/segments.js';
-import { fixedUnits, type FixedTask } from './task.js';
+import { fixedUnits, type PruningTask, type TaskDraft } from './task.js';
 
 /** Heads and neurons of an image classifier. */
-export function imageTask(job: Omit<Job, 'task'>): FixedTask {
+export function imageTask(job: Opened<CalibrationData>): PruningTask {
   const { checkpoint, context, data, request } = job;
   const spec = specOf(checkpoint);
   const { tokens, special, hidden, headWidth } = spec;
@@ -26,6 +28,7 @@ export function imageTask(job: Omit<Job, 'task'>): FixedTask {
   };
   return {
     blocks: spec.blocks.length,
+    predictions: 1,
     counted: { samples: 'samples', share: certifyingShare },
     units: (kinds) =>
       fixedUnits(spec.blocks, kinds, (kind, block) => {
@@ -57,5 +60,21 @@ export function imageTask(job: Omit<Job, 'task'>): FixedTask {
         },
       };
     },
+    async write(directory, plan, arrays) {
+      await writeArtefact(directory, plan, checkpoint, arrays);
+      return imageDraft(checkpoint, plan.tokens?.stages.map(({ block }) => block) ?? []);
+    },
+  };
+}
+
+/** What the manifest of an image classifier says. @param stages the blocks of its merging stages */
+export function imageDraft(checkpoint: Checkpoint, stages: number[]): TaskDraft {
+  const spec = specOf(checkpoint);
+  return {
+    task: IMAGE_CLASSIFICATION,
+    input: spec.image,
+    labels: [...checkpoint.labels],
+    preprocessing: checkpoint.preprocessing,
+    tokens: { total: spec.tokens, special: spec.special, stages },
   };
 }

@@ -1,6 +1,8 @@
 import type { CurvatureFactors } from '../../curvature/factors.js';
 import type { RemovedUnits } from '../fixed/remove.js';
+import type { ImageManifestDraft, TextManifestDraft } from '../../store/publish.js';
 import type { LossMeasures } from '../measure/measure.js';
+import type { Plan, PredictorArrays } from '../plan.js';
 
 /** Kinds of units that can go for good. */
 export const FIXED_KINDS = ['heads', 'neurons'] as const;
@@ -38,14 +40,14 @@ export interface PreparedPart {
   measure(removed: RemovedUnits | null): Promise<NetworkMeasures>;
 }
 
-export type PartName = 'fit' | 'search' | 'certify';
-
 /**
- * What removing heads and neurons needs to know of a kind of model; the rest (order, how far, certification) is the same for all. The
- * currency of every loss is nats per prediction: of an image, or of a token.
+ * What a job needs to know of a kind of model; all else (order, how far, certification, publishing) is the same for all. The currency of
+ * every loss is nats per prediction: of an image, or of a token.
  */
-export interface FixedTask {
+export interface PruningTask {
   readonly blocks: number;
+  /** Predictions of what the runtime takes as one sample: 1 of an image, as many as a window has positions of text. */
+  readonly predictions: number;
   /** What independent samples are called ('samples', 'documents'), and which share of the calibration data certifies. */
   readonly counted: { readonly samples: string; readonly share: number };
   units(kinds: readonly FixedKind[]): readonly FixedUnit[];
@@ -56,7 +58,14 @@ export interface FixedTask {
   /** The summed squares of the weights that go with each, in the order of `units`. */
   magnitudes(kinds: readonly FixedKind[]): Promise<Float64Array>;
   prepare(part: 'search' | 'certify'): Promise<PreparedPart>;
+  /** Writes the model that the plan makes, and what belongs to it, into the folder of a version; gives what its manifest says of it alone. */
+  write(directory: string, plan: Plan, arrays: PredictorArrays): Promise<TaskDraft>;
 }
+
+/** What manifests of different tasks differ in. */
+export type TaskDraft =
+  | Pick<ImageManifestDraft, 'task' | 'input' | 'labels' | 'preprocessing' | 'tokens'>
+  | Pick<TextManifestDraft, 'task' | 'text' | 'perplexity'>;
 
 /**
  * The units of some kinds, kind by kind and block by block; heads of a block are one group, its neurons another.

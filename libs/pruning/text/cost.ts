@@ -1,0 +1,38 @@
+import type { CausalSpec } from '../../models/architectures/gpt-neox.js';
+import type { FixedKind } from '../tasks/task.js';
+
+/** Of an activation, as libs/onnx/flops.ts counts it. */
+const activationFlops = 8;
+/** Of a softmax, by element. */
+const softmaxFlops = 5;
+
+/** What a language model costs. */
+export interface TextCost {
+  /** FLOPs of a token: the mean over a window's positions, each of which sees those up to itself. */
+  readonly flops: number;
+  /** Parameters of the linear layers in the blocks, biases included. */
+  readonly blockParameters: number;
+  /** All parameters. */
+  readonly parameters: number;
+}
+
+/** FLOPs of a token that go with one unit, in a window of so many positions. */
+export function unitFlops({ hidden, headWidth }: CausalSpec, kind: FixedKind, positions: number): number {
+  if (kind === 'neurons') return 4 * hidden + activationFlops;
+  // Four products of hidden × width; of each key that is seen, on average half of the window, two of width and a softmax.
+  return 8 * hidden * headWidth + (4 * headWidth + softmaxFlops) * ((positions + 1) / 2);
+}
+
+/** The cost of a network of these shapes. */
+export function textCost(spec: CausalSpec, positions: number): TextCost {
+  const { hidden, headWidth, vocabulary, attentionBias, tied, blocks } = spec;
+  let flops = 2 * hidden * vocabulary;
+  let blockParameters = 0;
+  for (const { heads, neurons } of blocks) {
+    flops += heads * unitFlops(spec, 'heads', positions) + neurons * unitFlops(spec, 'neurons', positions);
+    blockParameters += 4 * heads * headWidth * hidden + 2 * neurons * hidden + neurons + hidden;
+    if (attentionBias) blockParameters += 3 * heads * headWidth + hidden;
+  }
+  const norms = (2 * blocks.length + 1) * 2 * hidden;
+  return { flops, blockParameters, parameters: blockParameters + norms + (tied ? 1 : 2) * vocabulary * hidden };
+}
