@@ -115,3 +115,8 @@ function baselineDraft(checkpoint: Checkpoint, segments: readonly Segment[]): Ma
     accuracy: null,
   };
 }
+
+/** Throws NOT_FOUND or INVALID_ARGUMENT for a checkpoint that no version can be made of. */
+export function checkCheckpoint(checkpoint: Checkpoint): Promise<void> {
+  return tasks[taskOf(checkpoint)].check(checkpoint);
+}

@@ -6,6 +6,11 @@ const activationFlops = 8;
 /** Of a softmax, by element. */
 const softmaxFlops = 5;
 
+/** Tokens of the window that costs are told for, whatever the text was cut into: what attention costs depends on it. */
+export function costWindow({ context }: Pick<CausalSpec, 'context'>): number {
+  return Math.min(context, 256);
+}
+
 /** What a language model costs. */
 export interface TextCost {
   /** FLOPs of a token: the mean over a window's positions, each of which sees those up to itself. */
@@ -24,7 +29,7 @@ export function unitFlops({ hidden, headWidth }: CausalSpec, kind: FixedKind, po
 }
 
 /** The cost of a network of these shapes. */
-export function textCost(spec: CausalSpec, positions: number): TextCost {
+export function textCost(spec: CausalSpec, positions = costWindow(spec)): TextCost {
   const { hidden, headWidth, vocabulary, attentionBias, tied, blocks } = spec;
   let flops = 2 * hidden * vocabulary;
   let blockParameters = 0;

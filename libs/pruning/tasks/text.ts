@@ -1,0 +1,130 @@
+import { curvatureFactors } from '../../curvature/factors.js';
+import { meanSlopes } from '../../curvature/slopes.js';
+import { causalSpecOf } from '../../models/causal-lm.js';
+import type { Checkpoint } from '../../models/checkpoint.js';
+import { checkpointWeights } from '../../models/weights.js';
+import type { Tensor } from '../../onnx/ir.js';
+import { loadGraph } from '../../runtime/load-graph.js';
+import type { Session } from '../../runtime/runtime.js';
+import { TEXT_GENERATION } from '../../store/manifest.js';
+import { causalLayout } from '../fixed/layout.js';
+import { gatesWithout } from '../fixed/gates.js';
+import { squaredNorms } from '../fixed/magnitudes.js';
+import { removeUnits, type RemovedUnits } from '../fixed/remove.js';
+import type { Opened } from '../job.js';
+import { meanOf } from '../measure/measure.js';
+import { comparisonGraph } from '../text/comparison.js';
+import { costWindow, textCost, unitFlops } from '../text/cost.js';
+import { certifyingDocuments, type TextCalibration } from '../text/data.js';
+import { gatedNetwork, plainNetwork } from '../text/network.js';
+import { writeServedText } from '../text/served.js';
+import { measureWindows, prepareWindows, type PreparedText } from '../text/windows.js';
+import { fixedUnits, type PreparedPart, type PruningTask } from './task.js';
+
+/** Heads and neurons of a language model. Losses are means over positions, and independent samples are documents. */
+export function textTask(job: Opened<TextCalibration>): PruningTask {
+  const { checkpoint, context, data, request } = job;
+  const spec = causalSpecOf(checkpoint);
+  const fit = { dataset: data.dataset, indices: data.parts.fit };
+  const quietly = {
+    ...context,
+    progress: ({ done, total, unit }: { done: number; total: number; unit: string }) =>
+      context.progress({ stage: 'plan', done, total, unit }),
+  };
+  return {
+    blocks: spec.blocks.length,
+    predictions: costWindow(spec),
+    counted: { samples: 'documents', share: certifyingDocuments },
+    units: (kinds) => fixedUnits(spec.blocks, kinds, (kind) => unitFlops(spec, kind, costWindow(spec))),
+    factors: (kinds) => curvatureFactors(checkpoint, fit, { kinds, seed: request.seed }, quietly),
+    slopes: (kinds) => meanSlopes(checkpoint, fit, kinds, quietly),
+    magnitudes: (kinds) => squaredNorms(checkpoint, causalLayout(spec), kinds),
+    prepare: (part) => preparePart(job, part),
+    async write(directory, plan) {
+      const replaced = await textTensors(checkpoint, plan.removed);
+      const text = await writeServedText(directory, checkpoint, replaced, context.workDirectory);
+      const { crossEntropy } = plan.certificate;
+      const perplexity = crossEntropy && {
+        dense: Math.exp(crossEntropy.dense),
+        pruned: Math.exp(crossEntropy.pruned),
+      };
+      return { task: TEXT_GENERATION, text, perplexity: perplexity ?? null };
+    },
+  };
+}
+
+/** The tensors of a language model that removing units makes smaller. */
+export async function textTensors(
+  checkpoint: Checkpoint,
+  removed: RemovedUnits | null,
+): Promise<ReadonlyMap<string, Tensor>> {
+  return removed ? removeUnits(checkpoint, causalLayout(causalSpecOf(checkpoint)), removed) : new Map();
+}
+
+/** Reads the windows of a part and runs the unpruned model on them. */
+async function preparePart(
+  { checkpoint, context, data }: Opened<TextCalibration>,
+  part: 'search' | 'certify',
+): Promise<PreparedPart> {
+  const { runtime, workDirectory, signal } = context;
+  const spec = causalSpecOf(checkpoint);
+  const { positions } = data.dataset;
+  const weights = () => checkpointWeights(checkpoint);
+  const indices = data.parts[part];
+  const dense = await loadGraph(runtime, plainNetwork(checkpoint, positions, weights), workDirectory);
+  let text: PreparedText;
+  try {
+    text = await prepareWindows(data.dataset, indices, dense, spec, {
+      signal,
+      progress: (done) => context.progress({ stage: part, done, total: indices.length, unit: 'windows' }),
+    });
+  } finally {
+    await dense.dispose();
+  }
+  const openComparison = () => loadGraph(runtime, comparisonGraph(spec, weights()), workDirectory);
+  return {
+    async openGated() {
+      const [network, comparison] = await openBoth(
+        () => loadGraph(runtime, gatedNetwork(checkpoint, positions), workDirectory),
+        openComparison,
+      );
+      return {
+        async measure(removed) {
+          const feeds = (size: number) => gatesWithout(spec.blocks, removed, size);
+          const { kl, weights } = await measureWindows(network, comparison, text, feeds, signal);
+          return meanOf(kl, weights);
+        },
+        async dispose() {
+          await Promise.all([network.dispose(), comparison.dispose()]);
+        },
+      };
+    },
+    async measure(removed) {
+      const left = checkpointWeights(checkpoint, await textTensors(checkpoint, removed));
+      const [network, comparison] = await openBoth(
+        () => loadGraph(runtime, plainNetwork(checkpoint, positions, () => left), workDirectory),
+        openComparison,
+      );
+      try {
+        const losses = await measureWindows(network, comparison, text, () => ({}), signal);
+        return { losses, flops: textCost(causalSpecOf(checkpoint, left)).flops };
+      } finally {
+        await Promise.all([network.dispose(), comparison.dispose()]);
+      }
+    },
+  };
+}
+
+/** Two sessions, or neither. */
+async function openBoth(
+  first: () => Promise<Session>,
+  second: () => Promise<Session>,
+): Promise<readonly [Session, Session]> {
+  const opened = await first();
+  try {
+    return [opened, await second()];
+  } catch (error) {
+    await opened.dispose();
+    throw error;
+  }
+}
