@@ -1,20 +1,21 @@
 import { HeartwoodError, invalid } from '../errors/error.js';
-import { asFloat32, openCheckpoint } from '../models/checkpoint.js';
-import { specOf } from '../models/classifier.js';
+import { taskOf } from '../models/architectures/index.js';
+import { asFloat32, openCheckpoint, type Checkpoint } from '../models/checkpoint.js';
 import { openRepository } from '../store/repository.js';
-import { importBaseline } from './baseline.js';
+import { checkCheckpoint, importBaseline } from './baseline.js';
 import { openCalibration, requireLabels } from './calibration/data.js';
-import { certifyPlan, searchTable, tokenRows } from './calibration/search.js';
+import { certifyPlan, certifyRemoval, noTable, searchTable, tokenRows } from './calibration/search.js';
+import { fitStages } from './calibration/stages.js';
 import { chooseFixedUnits } from './fixed/choose.js';
-import { needsLabels } from './fixed/policies.js';
-import type { Job } from './job.js';
+import { FIXED_POLICIES, needsLabels } from './fixed/policies.js';
+import type { AnyJob, Job, Opened, SplitData } from './job.js';
 import { policies } from './policies/index.js';
-import type { FitInputs, FittedScores, Policy } from './policies/policy.js';
 import { publishPlan } from './publish.js';
 import { PRUNABLE_UNITS, type PruneContext, type PruneRequest, type PruneResult } from './request.js';
-import type { StageParameters } from './stages/parameters.js';
 import { imageTask } from './tasks/images.js';
-import { stageBlocks } from './statistics/schedule.js';
+import { FIXED_KINDS } from './tasks/task.js';
+import { textTask } from './tasks/text.js';
+import { openTextCalibration } from './text/data.js';
 
 /**
  * From a checkpoint to a published version: imports it, measures curvature, fits the predictors, plans, searches thresholds on
@@ -28,46 +29,23 @@ export async function prune(request: PruneRequest, context: PruneContext): Promi
     const earlier = await repository.findPublication(request.name, request.publication);
     if (earlier) return earlier;
   }
-  const job = await openJob(request, context);
-  const { policy: name, units } = request;
-  const policy: Policy = policies[name];
-  const inputs: FitInputs = {
-    checkpoint: job.checkpoint,
-    samples: { dataset: job.data.dataset, indices: job.data.parts.fit },
-    blocks: units.includes('tokens') ? stageBlocks(specOf(job.checkpoint).blocks.length) : [],
-    seed: request.seed,
-  };
-
-  const targets = await context.checkpoint('score', async () => {
-    if (inputs.blocks.length === 0) return null;
-    return policy.score(inputs, {
-      runtime: context.runtime,
-      workDirectory: context.workDirectory,
-      signal: context.signal,
-      progress: ({ done, total, unit }) => context.progress({ stage: 'score', done, total, unit }),
-    });
-  });
-  const fitted = await context.checkpoint('predictor', async (): Promise<FittedScores> => {
-    if (inputs.blocks.length === 0) return { scores: [], fits: [] };
-    const progress = (done: number, total: number) =>
-      context.progress({ stage: 'predictor', done, total, unit: 'epochs' });
-    const { runtime, signal } = context;
-    return policy.fit(targets, inputs, { runtime, signal, progress });
-  });
-  const stages = fitted.scores.map((score, at): StageParameters => {
-    const { rule, selection, matchings } = policy;
-    return { block: inputs.blocks[at]!, rule, selection, matchings, score };
-  });
-  const plans = await context.checkpoint('plan', () => chooseFixedUnits(job, () => tokenRows(job, stages)));
-  const found = await context.checkpoint('search', () => searchTable(job, stages, plans[0] ?? null));
-  const certified = await context.checkpoint('certify', () => certifyPlan(job, stages, plans, found));
-  return context.checkpoint('write', () => publishPlan(job, stages, fitted.fits, certified));
+  const { job, images } = await openJob(request, context);
+  const { stages, fits } = await fitStages(images, context);
+  const plans = await context.checkpoint('plan', () =>
+    chooseFixedUnits(job, async () => (images ? tokenRows(images, stages) : [])),
+  );
+  const found = await context.checkpoint('search', async () =>
+    images ? searchTable(images, stages, plans[0] ?? null) : noTable,
+  );
+  const certified = await context.checkpoint('certify', () =>
+    images ? certifyPlan(images, stages, plans, found) : certifyRemoval(job, plans),
+  );
+  return context.checkpoint('write', () => publishPlan(job, stages, fits, certified));
 }
 
 function checkRequest({ units, lossBudget, flopsSaved, policy }: PruneRequest): void {
   const unknown = units.find((unit) => !(PRUNABLE_UNITS as readonly string[]).includes(unit));
   if (unknown !== undefined) throw invalid(`units: ${unknown}, expected some of ${PRUNABLE_UNITS.join(', ')}`);
-  if (units.length === 0) throw invalid(`units: none, expected some of ${PRUNABLE_UNITS.join(', ')}`);
   if (!Object.hasOwn(policies, policy)) {
     throw invalid(`policy: ${String(policy)}, expected one of ${Object.keys(policies).join(', ')}`);
   }
@@ -76,17 +54,54 @@ function checkRequest({ units, lossBudget, flopsSaved, policy }: PruneRequest): 
   }
 }
 
+/** A job of any task, and the same where it is of images. */
+interface OpenJob {
+  readonly job: AnyJob;
+  readonly images: Job | undefined;
+}
+
 /** Imports the baseline and opens the data; what was imported must not have changed since the job began. */
-async function openJob(request: PruneRequest, context: PruneContext): Promise<Job> {
+async function openJob(asked: PruneRequest, context: PruneContext): Promise<OpenJob> {
   // What cannot be done is said before anything is published.
-  const original = await openCheckpoint(request.modelDirectory);
-  specOf(original);
-  const data = await openCalibration(original, request);
-  const { policy, loss, units } = request;
-  if (needsLabels(policy, units)) {
-    requireLabels(data.dataset, request.data, `policy ${policy}`);
+  const original = await openCheckpoint(asked.modelDirectory);
+  await checkCheckpoint(original);
+  switch (taskOf(original)) {
+    case 'image-classification': {
+      const request = { ...asked, units: asked.units.length > 0 ? asked.units : ['tokens'] };
+      const data = await openCalibration(original, request);
+      const { policy, loss, units } = request;
+      if (needsLabels(policy, units)) requireLabels(data.dataset, request.data, `policy ${policy}`);
+      if (loss === 'cross-entropy') requireLabels(data.dataset, request.data, 'loss cross-entropy');
+      const opened = await openBaseline(request, context, original, data);
+      const images = { ...opened, task: imageTask(opened) };
+      return { job: images, images };
+    }
+    case 'text-generation': {
+      const request = checkTextRequest(asked);
+      const data = await openTextCalibration(original, request);
+      const opened = await openBaseline(request, context, original, data);
+      return { job: { ...opened, task: textTask(opened) }, images: undefined };
+    }
   }
-  if (loss === 'cross-entropy') requireLabels(data.dataset, request.data, 'loss cross-entropy');
+}
+
+/** Fills in which units of a language model may go. Throws INVALID_ARGUMENT for units or a policy that are of images. */
+function checkTextRequest(request: PruneRequest): PruneRequest {
+  const { policy, units } = request;
+  const wrong = units.find((unit) => !(FIXED_KINDS as readonly string[]).includes(unit));
+  if (wrong !== undefined)
+    throw invalid(`units: ${wrong}, expected some of ${FIXED_KINDS.join(', ')}, the units of a language model`);
+  if (!FIXED_POLICIES.includes(policy))
+    throw invalid(`policy: ${policy}, expected one of ${FIXED_POLICIES.join(', ')} for heads and neurons`);
+  return { ...request, units: units.length > 0 ? units : [...FIXED_KINDS] };
+}
+
+async function openBaseline<Data extends SplitData>(
+  request: PruneRequest,
+  context: PruneContext,
+  original: Checkpoint,
+  data: Data,
+): Promise<Opened<Data>> {
   const imported = await context.checkpoint('import', async () => {
     const { published } = await importBaseline(request, context);
     const { checkpointDigest, flops } = published.manifest;
@@ -97,6 +112,5 @@ async function openJob(request: PruneRequest, context: PruneContext): Promise<Jo
     new HeartwoodError('FAILED_PRECONDITION', `${what}: changed since this job began, expected a new job`);
   if (checkpoint.digest !== imported.checkpoint) throw changed(request.modelDirectory);
   if (data.dataset.digest !== imported.data) throw changed(request.data);
-  const common = { request, context, checkpoint, data, dense: imported.dense };
-  return { ...common, task: imageTask(common) };
+  return { request, context, checkpoint, data, dense: imported.dense };
 }

@@ -10,20 +10,23 @@ export type PrunableUnit = (typeof PRUNABLE_UNITS)[number];
 export interface PruneRequest {
   /** A Hugging Face checkpoint folder. */
   readonly modelDirectory: string;
-  /** Calibration data, as `openDataset` takes it. */
+  /** Calibration data, as `openDataset` or, for a language model, `openText` takes it. */
   readonly data: string;
   /** The name of the model in the repository. */
   readonly name: string;
   readonly repository: string;
-  /** Nats per sample. */
+  /** Nats per sample; of text, per predicted position. */
   readonly lossBudget?: number;
   /** Share of the dense FLOPs, in (0, 1). */
   readonly flopsSaved?: number;
+  /** What may go; none: tokens of images, heads and neurons of a language model. */
   readonly units: readonly string[];
   readonly policy: PolicyName;
   readonly loss: 'kl' | 'cross-entropy';
-  /** Calibration samples at most; by default 2,000. */
+  /** Calibration samples at most; by default 2,000 images or 400 windows of text. */
   readonly samples?: number;
+  /** Tokens of a window of text; by default 256, or the model's context where that is less. */
+  readonly window?: number;
   readonly seed: number;
   /** Of the bound on the mean loss; 0.95 unless told. */
   readonly confidence: number;

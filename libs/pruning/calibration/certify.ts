@@ -70,8 +70,7 @@ export function judge(
       kl: average(kl),
       crossEntropyRise: crossEntropyRise ? average(crossEntropyRise) : null,
       ...(denseLoss && prunedLoss ? { crossEntropy: { dense: average(denseLoss), pruned: average(prunedLoss) } } : {}),
-      accuracy:
-        denseCorrect && prunedCorrect ? { dense: average(denseCorrect), pruned: average(prunedCorrect) } : null,
+      accuracy: denseCorrect && prunedCorrect ? { dense: average(denseCorrect), pruned: average(prunedCorrect) } : null,
       flops,
       rankCorrelation: cost && new Set(cost).size > 1 ? rankCorrelation(cost, kl) : null,
     },

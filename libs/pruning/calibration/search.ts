@@ -19,6 +19,9 @@ export interface SearchResult {
   readonly table: BudgetTable | null;
 }
 
+/** Where no tokens are merged there is nothing to search. */
+export const noTable: SearchResult = { rows: [], table: null };
+
 /** A plan that passed. */
 export interface CertifiedPlan {
   /** Heads and neurons that are gone for good; null when none were asked for. */
@@ -38,7 +41,7 @@ export async function searchTable(
   stages: readonly StageParameters[],
   removed: FixedPlan | null,
 ): Promise<SearchResult> {
-  if (stages.length === 0) return { rows: [], table: null };
+  if (stages.length === 0) return noTable;
   return withNetwork(job, stages, removed, 'search', async (network, samples) => {
     const grid = gridOf(job.dense > heavy ? 0.1 : 0.05);
     const progress = (done: number, total: number) =>

@@ -13,12 +13,7 @@ export function gatesWithout(
   return { heads: heads!, neurons: neurons! };
 }
 
-function gatesOfKind(
-  blocks: GatedShape['blocks'],
-  kind: FixedKind,
-  removed: RemovedUnits,
-  size: number,
-): TensorValue {
+function gatesOfKind(blocks: GatedShape['blocks'], kind: FixedKind, removed: RemovedUnits, size: number): TensorValue {
   const units = blocks.map((block) => block[kind]);
   const total = units.reduce((sum, n) => sum + n, 0);
   const row = new Float32Array(total).fill(1);

@@ -30,6 +30,9 @@ const others: Partial<Record<PolicyName, FixedPolicy>> = {
   },
 };
 
+/** Policies that have an order of their own for heads and neurons. */
+export const FIXED_POLICIES: readonly PolicyName[] = ['curvature', ...(Object.keys(others) as PolicyName[])];
+
 /** How a policy judges the units of these kinds, in the order of `task.units`. */
 export function fixedCurvature(
   policy: PolicyName,

@@ -102,7 +102,12 @@ async function preparePart(
     async measure(removed) {
       const left = checkpointWeights(checkpoint, await textTensors(checkpoint, removed));
       const [network, comparison] = await openBoth(
-        () => loadGraph(runtime, plainNetwork(checkpoint, positions, () => left), workDirectory),
+        () =>
+          loadGraph(
+            runtime,
+            plainNetwork(checkpoint, positions, () => left),
+            workDirectory,
+          ),
         openComparison,
       );
       try {

@@ -4,7 +4,19 @@ import { fused } from '../../models/layers/fused.js';
 import type { Weights } from '../../models/weights.js';
 import { GraphBuilder } from '../../onnx/builder.js';
 import type { Graph, Value } from '../../onnx/ir.js';
-import { argMax, cast, equal, exp, gatherElements, logSoftmax, mul, neg, reduceSum, sub, unsqueeze } from '../../onnx/ops/index.js';
+import {
+  argMax,
+  cast,
+  equal,
+  exp,
+  gatherElements,
+  logSoftmax,
+  mul,
+  neg,
+  reduceSum,
+  sub,
+  unsqueeze,
+} from '../../onnx/ops/index.js';
 import type { Session } from '../../runtime/runtime.js';
 
 /** What the next-token distributions of two models say of a run of positions, by position. */

@@ -36,7 +36,9 @@ export async function openWindows(checkpoint: Checkpoint, data: string, window?:
   if (data.endsWith('.safetensors')) {
     const dataset = await openInputIds(data, vocabulary);
     if (dataset.positions > context)
-      throw invalid(`${data}: input_ids has rows of ${dataset.positions} tokens, expected at most ${context}, the model's context`);
+      throw invalid(
+        `${data}: input_ids has rows of ${dataset.positions} tokens, expected at most ${context}, the model's context`,
+      );
     return dataset;
   }
   const tokenizer = await openTokenizer(join(checkpoint.directory, TOKENIZER_FILE));

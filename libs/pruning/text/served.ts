@@ -1,4 +1,4 @@
-import { copyFile, readFile } from 'node:fs/promises';
+import { copyFile, mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { HeartwoodError, invalid, messageOf } from '../../errors/error.js';
@@ -26,6 +26,7 @@ export async function writeServedText(
   workDirectory: string,
 ): Promise<TextPart> {
   await checkTokenizer(checkpoint);
+  await mkdir(workDirectory, { recursive: true });
   const packed = await packAttention(checkpoint, workDirectory, replaced);
   const weights = checkpointWeights(checkpoint, packed);
   const graph = generationGraph(checkpoint, { weights: () => weights });
@@ -49,9 +50,13 @@ export async function writeServedText(
 export async function checkTokenizer({ directory }: Checkpoint): Promise<void> {
   const file = join(directory, TOKENIZER_FILE);
   await readFile(file).catch((cause: unknown) => {
-    throw new HeartwoodError('NOT_FOUND', `${file}: ${messageOf(cause)}; expected the tokenizer of the model beside its weights`, {
-      cause,
-    });
+    throw new HeartwoodError(
+      'NOT_FOUND',
+      `${file}: ${messageOf(cause)}; expected the tokenizer of the model beside its weights`,
+      {
+        cause,
+      },
+    );
   });
 }
 

@@ -139,7 +139,9 @@ export async function measureWindows(
 }
 
 function addTo(
-  sums: Readonly<Record<'weights' | 'kl' | 'denseLoss' | 'prunedLoss' | 'denseCorrect' | 'prunedCorrect', Float64Array>>,
+  sums: Readonly<
+    Record<'weights' | 'kl' | 'denseLoss' | 'prunedLoss' | 'denseCorrect' | 'prunedCorrect', Float64Array>
+  >,
   place: number,
   found: PositionMeasures,
   from: number,
