@@ -19,7 +19,7 @@ import { prune } from './prune.js';
 import type { PruneRequest } from './request.js';
 import { textTask, textTensors } from './tasks/text.js';
 import { memoryContext } from './testing/small-model.js';
-import { smallDocuments, writeSmallLanguageModel } from './testing/small-language-model.js';
+import { smallDocuments, writeSmallText } from './testing/small-text-model.js';
 import { comparePositions, comparisonGraph } from './text/comparison.js';
 import { textCost } from './text/cost.js';
 import { openTextCalibration } from './text/data.js';
@@ -31,7 +31,7 @@ after(async () => {
   await runtime.close();
   await rm(root, { recursive: true, force: true });
 });
-const model = await writeSmallLanguageModel(root);
+const model = await writeSmallText(root);
 const work = join(root, 'work');
 const signal = new AbortController().signal;
 
@@ -191,7 +191,7 @@ describe('a pruning job of a language model', () => {
       await openRepository(join(root, 'whole'))
     )
       .readManifest('small', 2)
-      .then(async (manifest) => ({ manifest, directory: join(root, 'whole', 'small', '2') })))!;
+      .then(async (manifest) => ({ manifest, directory: join(root, 'whole', 'small', '2') })));
     const checkpoint = await openCheckpoint(model.modelDirectory);
     const { removed } = manifest.plan as Plan;
     const weights = checkpointWeights(checkpoint, await textTensors(checkpoint, removed));
@@ -293,6 +293,6 @@ describe('what cannot be done is said', () => {
     const bare = join(root, 'bare');
     await cp(model.modelDirectory, bare, { recursive: true });
     await rm(join(bare, 'tokenizer.json'));
-    await refused({ modelDirectory: bare }, 'NOT_FOUND', /tokenizer\.json: .*expected the tokenizer of the model/);
+    await refused({ modelDirectory: bare }, 'NOT_FOUND', /tokenizer\.json/);
   });
 });

@@ -1,23 +1,28 @@
+import { mkdir } from 'node:fs/promises';
 import { curvatureFactors } from '../../curvature/factors.js';
 import { meanSlopes } from '../../curvature/slopes.js';
 import { causalSpecOf } from '../../models/causal-lm.js';
 import type { Checkpoint } from '../../models/checkpoint.js';
+import { buildGenerationGraph, type GenerationNetwork } from '../../models/generation-graph.js';
+import { packAttention } from '../../models/packed-attention.js';
 import { checkpointWeights } from '../../models/weights.js';
 import type { Tensor } from '../../onnx/ir.js';
 import { loadGraph } from '../../runtime/load-graph.js';
 import type { Session } from '../../runtime/runtime.js';
 import { TEXT_GENERATION } from '../../store/manifest.js';
+import type { TextPart } from '../../store/text-part.js';
 import { causalLayout } from '../fixed/layout.js';
 import { gatesWithout } from '../fixed/gates.js';
 import { squaredNorms } from '../fixed/magnitudes.js';
 import { removeUnits, type RemovedUnits } from '../fixed/remove.js';
 import type { Opened } from '../job.js';
 import { meanOf } from '../measure/measure.js';
+import type { Plan } from '../plan.js';
+import { readTextFiles, textPartOf, writeTextArtefact } from '../text/artefact.js';
 import { comparisonGraph } from '../text/comparison.js';
 import { costWindow, textCost, unitFlops } from '../text/cost.js';
 import { certifyingDocuments, type TextCalibration } from '../text/data.js';
 import { gatedNetwork, plainNetwork } from '../text/network.js';
-import { writeServedText } from '../text/served.js';
 import { measureWindows, prepareWindows, type PreparedText } from '../text/windows.js';
 import { fixedUnits, type PreparedPart, type PruningTask } from './task.js';
 
@@ -41,16 +46,39 @@ export function textTask(job: Opened<TextCalibration>): PruningTask {
     magnitudes: (kinds) => squaredNorms(checkpoint, causalLayout(spec), kinds),
     prepare: (part) => preparePart(job, part),
     async write(directory, plan) {
-      const replaced = await textTensors(checkpoint, plan.removed);
-      const text = await writeServedText(directory, checkpoint, replaced, context.workDirectory);
       const { crossEntropy } = plan.certificate;
       const perplexity = crossEntropy && {
         dense: Math.exp(crossEntropy.dense),
         pruned: Math.exp(crossEntropy.pruned),
       };
+      const text = await writePlannedText(directory, plan, checkpoint, context.workDirectory);
       return { task: TEXT_GENERATION, text, perplexity: perplexity ?? null };
     },
   };
+}
+
+/** The network that a plan makes of a language model (float32), as it is served. Pure: the same plan gives the same graph. */
+export async function applyTextPlan(
+  plan: Pick<Plan, 'removed'>,
+  checkpoint: Checkpoint,
+  workDirectory: string,
+): Promise<GenerationNetwork> {
+  await mkdir(workDirectory, { recursive: true });
+  const packed = await packAttention(checkpoint, workDirectory, await textTensors(checkpoint, plan.removed));
+  return buildGenerationGraph(checkpoint, { weights: () => checkpointWeights(checkpoint, packed) });
+}
+
+/** Writes the model of a plan and what belongs to it into a folder. */
+export async function writePlannedText(
+  directory: string,
+  plan: Pick<Plan, 'removed'>,
+  checkpoint: Checkpoint,
+  workDirectory: string,
+): Promise<TextPart> {
+  const files = await readTextFiles(checkpoint, causalSpecOf(checkpoint));
+  const network = await applyTextPlan(plan, checkpoint, workDirectory);
+  await writeTextArtefact(directory, network, files);
+  return textPartOf(network, files);
 }
 
 /** The tensors of a language model that removing units makes smaller. */

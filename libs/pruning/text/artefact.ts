@@ -11,7 +11,7 @@ import { writeModel } from '../../onnx/write.js';
 import type { TextPart } from '../../store/text-part.js';
 
 /** The file of a checkpoint, and of a version, that holds its tokenizer. */
-const TOKENIZER_FILE = 'tokenizer.json';
+export const TOKENIZER_FILE = 'tokenizer.json';
 
 /** A checkpoint's tokenizer and generation_config.json, checked. */
 export interface TextFiles {
@@ -29,7 +29,9 @@ export async function readTextFiles(checkpoint: Checkpoint, { vocabulary }: Caus
   if (tokenizer.vocabulary > vocabulary)
     throw invalid(`${path}: ${tokenizer.vocabulary} tokens, expected at most the model's vocabulary of ${vocabulary}`);
   const generation = await readGenerationConfig(checkpoint);
-  const beyond = [...generation.eos, ...(generation.bos === null ? [] : [generation.bos])].find((id) => id >= vocabulary);
+  const beyond = [...generation.eos, ...(generation.bos === null ? [] : [generation.bos])].find(
+    (id) => id >= vocabulary,
+  );
   if (beyond !== undefined)
     throw invalid(`${checkpoint.directory}: token ${beyond} begins or ends a text, expected one below ${vocabulary}`);
   return { directory: checkpoint.directory, generation };

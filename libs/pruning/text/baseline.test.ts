@@ -14,7 +14,8 @@ const root = await mkdtemp(join(tmpdir(), 'heartwood-text-baseline-'));
 after(() => rm(root, { recursive: true, force: true }));
 const repository = join(root, 'models');
 const context = { workDirectory: join(repository, '.work'), signal: new AbortController().signal };
-const imported = (modelDirectory: string, name: string) => importBaseline({ modelDirectory, repository, name }, context);
+const imported = (modelDirectory: string, name: string) =>
+  importBaseline({ modelDirectory, repository, name }, context);
 
 describe('a language model as version 1', () => {
   test('has its graph, its tokenizer and what Triton is told of it, and is found again', async () => {
@@ -34,7 +35,8 @@ describe('a language model as version 1', () => {
     });
     assert.equal(manifest.architecture, 'GPTNeoXForCausalLM');
     const files = await readdir(published.directory);
-    for (const name of ['model.onnx', 'tokenizer.json', 'generation_config.json']) assert.ok(files.includes(name), name);
+    for (const name of ['model.onnx', 'tokenizer.json', 'generation_config.json'])
+      assert.ok(files.includes(name), name);
     assert.deepEqual((await openTokenizer(join(published.directory, text.tokenizer))).encode('a'), [98]);
     assert.match(await readFile(join(repository, 'small', 'config.pbtxt'), 'utf8'), /decoupled: true/);
 
@@ -60,7 +62,9 @@ describe('a language model as version 1', () => {
     });
 
     const odd = await writeSmallTextModel(join(root, 'odd'), {}, { eos_token_id: 300 });
-    await assert.rejects(imported(odd, 'broken'), { message: /token 300 begins or ends a text, expected one below 257/ });
+    await assert.rejects(imported(odd, 'broken'), {
+      message: /token 300 begins or ends a text, expected one below 257/,
+    });
     await writeFile(join(odd, 'generation_config.json'), '{"temperature": "hot"}');
     await assert.rejects(imported(odd, 'broken'), { message: /generation_config\.json: temperature: / });
     assert.deepEqual(await readdir(join(repository, 'broken')).catch(() => []), []);

@@ -9,15 +9,13 @@ import { invalid } from '../../errors/error.js';
 import { causalSpecOf } from '../../models/causal-lm.js';
 import type { Checkpoint } from '../../models/checkpoint.js';
 import { leastSamples } from '../statistics/bound.js';
+import { TOKENIZER_FILE } from './artefact.js';
 
 /** Text to calibrate with, its documents split once by seed. */
 export interface TextCalibration {
   readonly dataset: TextDataset;
   readonly parts: Parts;
 }
-
-/** The file of a checkpoint, and of a version, that holds its tokenizer. */
-export const TOKENIZER_FILE = 'tokenizer.json';
 
 /** Tokens of a window unless told, where the model's context has as many. */
 export const defaultWindow = 256;
