@@ -70,3 +70,8 @@ export function widenBfloat16(halves: Uint16Array): Float32Array {
   for (let i = 0; i < halves.length; i++) words[i] = halves[i]! << 16;
   return new Float32Array(words.buffer);
 }
+
+/** Rounds float32 values to those of float16, in place: what a checkpoint of halves will hold. */
+export function roundToFloat16(values: Float32Array): void {
+  for (let at = 0; at < values.length; at++) values[at] = fromFloat16(toFloat16(values[at]!));
+}

@@ -5,17 +5,10 @@ import { internal } from '../errors/error.js';
 import { encodeModel } from '../onnx/encode.js';
 import type { Runtime, Session } from '../runtime/runtime.js';
 import type { TensorValue } from '../runtime/tensor.js';
+import type { Assessment } from './job.js';
 import type { Parameters } from './parameters.js';
 import { logitsGraph } from './step-graph.js';
 import type { VitShape } from './vit-graph.js';
-
-export interface Assessment {
-  readonly samples: number;
-  /** Share of the samples whose largest logit is their label's. */
-  readonly accuracy: number;
-  /** Nats per sample. */
-  readonly loss: number;
-}
 
 const batchSize = 50;
 

@@ -8,7 +8,7 @@ import { openCheckpoint } from '../models/checkpoint.js';
 import { readTensor } from '../models/safetensors.js';
 import { createRuntime } from '../runtime/runtime.js';
 import { assess } from './assess.js';
-import { demoRecipe } from './demo-recipe.js';
+import { digitsRecipe } from './recipes/digits.js';
 import { Parameters } from './parameters.js';
 import { vitWeights } from './vit-graph.js';
 
@@ -17,16 +17,16 @@ const directory = fileURLToPath(new URL('../../../models/demo-digits', import.me
 
 test('the bundled checkpoint is of the demo recipe, at most 4 MB, and right on 95 % of the test split or more', async () => {
   const checkpoint = await openCheckpoint(directory);
-  assert.deepEqual(checkpoint.preprocessing, demoRecipe.preprocessing);
+  assert.deepEqual(checkpoint.preprocessing, digitsRecipe.preprocessing);
   assert.ok((await stat(join(directory, 'model.safetensors'))).size <= 4_000_000);
-  const weights = vitWeights(demoRecipe.model);
+  const weights = vitWeights(digitsRecipe.model);
   assert.deepEqual([...checkpoint.tensors.keys()].sort(), weights.map(({ name }) => name).sort());
   const parameters = new Parameters(weights);
   for (const { name } of parameters.list) parameters.view(name).set(await readTensor(checkpoint.tensors.get(name)!));
   const runtime = createRuntime({ threads: 1 });
   try {
     const test = await openDemoDigits(checkpoint.preprocessing, 'test');
-    const { accuracy, samples } = await assess(runtime, demoRecipe.model, parameters, test);
+    const { accuracy, samples } = await assess(runtime, digitsRecipe.model, parameters, test);
     assert.equal(samples, 1000);
     assert.ok(accuracy >= 0.95, `accuracy ${accuracy}`);
   } finally {

@@ -1,6 +1,7 @@
-/** Initial weights of a ViT, by seed. */
+/** Initial weights, by seed. */
 import { integerIn, randomFor, type RandomGenerator } from '../data/random.js';
 import type { Parameters } from './parameters.js';
+import type { CausalShape } from './causal-graph.js';
 import type { VitShape } from './vit-graph.js';
 
 /** Uniform in (0, 1), of 31 random bits. */
@@ -21,7 +22,7 @@ function truncatedNormal(random: RandomGenerator): number {
  * √(2 · layers) (Radford et al. 2019), norms 1 and 0, biases 0, position embeddings as sines and cosines of row and column,
  * which a short training need not learn (Dosovitskiy et al. learn them from noise, with a thousand times our data).
  */
-export function initialise(parameters: Parameters, shape: VitShape, seed: number): void {
+export function initialiseVit(parameters: Parameters, shape: VitShape, seed: number): void {
   parameters.list.forEach(({ name, dims }, index) => {
     const random = randomFor(seed, 0x696e6974, index);
     const values = parameters.view(name);
@@ -32,6 +33,17 @@ export function initialise(parameters: Parameters, shape: VitShape, seed: number
     const fanIn = dims.slice(1).reduce((product, dim) => product * dim, 1);
     const residual = /\.(attention\.output|output)\.dense\.weight$/.test(name);
     fill(values, 1 / Math.sqrt(fanIn * (residual ? 2 * shape.layers : 1)), random);
+  });
+}
+
+/** The same for a GPT-NeoX, which has no position embeddings; embeddings of tokens are rows, of deviation 1/√width. */
+export function initialiseCausal(parameters: Parameters, { layers }: CausalShape, seed: number): void {
+  parameters.list.forEach(({ name, dims }, index) => {
+    const values = parameters.view(name);
+    if (name.endsWith('.bias')) return void values.fill(0);
+    if (/layer_?norm/.test(name)) return void values.fill(1);
+    const residual = /\.(attention\.dense|mlp\.dense_4h_to_h)\.weight$/.test(name);
+    fill(values, 1 / Math.sqrt(dims[1]! * (residual ? 2 * layers : 1)), randomFor(seed, 0x696e6974, index));
   });
 }
 

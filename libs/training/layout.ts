@@ -1,4 +1,4 @@
-/** A trained model in Hugging Face's layout: config.json, model.safetensors, preprocessor_config.json. */
+/** A trained ViT in Hugging Face's layout: config.json, model.safetensors, preprocessor_config.json. */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ImagePreprocessing } from '../models/preprocessing.js';
@@ -10,7 +10,7 @@ import type { VitShape } from './vit-graph.js';
 const resampling = { nearest: 0, lanczos: 1, bilinear: 2, bicubic: 3 } as const;
 
 /** Writes the three files to `directory`, which is made if it is missing. */
-export async function writeCheckpoint(
+export async function writeVitCheckpoint(
   directory: string,
   model: VitShape,
   labels: readonly string[],

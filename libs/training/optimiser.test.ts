@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { AdamW, clipNorm } from './adamw.js';
-import { demoRecipe } from './demo-recipe.js';
-import { initialise } from './initialise.js';
+
+import { initialiseVit } from './initialise.js';
 import { Parameters } from './parameters.js';
+import { digitsRecipe } from './recipes/digits.js';
 import { locateStep, recipeDigest, totalSteps } from './recipe.js';
 import { learningRate } from './schedule.js';
 import { vitWeights } from './vit-graph.js';
@@ -46,28 +47,29 @@ test('the learning rate warms up linearly and goes down by half a cosine to its 
 
 test('progress is by cost: steps times tokens', () => {
   const phases = [
-    { side: 32, steps: 10 },
-    { side: 64, steps: 5 },
+    { batch: 4, steps: 10 },
+    { batch: 2, steps: 5 },
   ];
-  const recipe = { ...demoRecipe, phases };
+  const recipe = { ...digitsRecipe, phases };
+  const costs = (phase: number) => [17, 65][phase]!;
   const cost = 10 * 17 + 5 * 65;
   assert.equal(totalSteps(recipe), 15);
-  assert.deepEqual(locateStep(recipe, 9), { phase: phases[0], done: (9 * 17) / cost });
-  assert.deepEqual(locateStep(recipe, 12), { phase: phases[1], done: (10 * 17 + 2 * 65) / cost });
-  assert.throws(() => locateStep(recipe, 15), RangeError);
+  assert.deepEqual(locateStep(recipe, 9, costs), { phase: 0, samples: 36, done: (9 * 17) / cost });
+  assert.deepEqual(locateStep(recipe, 12, costs), { phase: 1, samples: 4, done: (10 * 17 + 2 * 65) / cost });
+  assert.throws(() => locateStep(recipe, 15, costs), RangeError);
 });
 
 test('the digest of a recipe follows its every part and the data', () => {
-  const digest = recipeDigest(demoRecipe, 'data');
-  assert.equal(recipeDigest({ ...demoRecipe }, 'data'), digest);
-  assert.notEqual(recipeDigest({ ...demoRecipe, clip: 2 }, 'data'), digest);
-  assert.notEqual(recipeDigest(demoRecipe, 'other'), digest);
+  const digest = recipeDigest(digitsRecipe, 'data');
+  assert.equal(recipeDigest({ ...digitsRecipe }, 'data'), digest);
+  assert.notEqual(recipeDigest({ ...digitsRecipe, clip: 2 }, 'data'), digest);
+  assert.notEqual(recipeDigest(digitsRecipe, 'other'), digest);
 });
 
 test('initial weights are by seed, of the deviations that are meant, and differ by place', () => {
   const fill = (seed: number) => {
-    const parameters = new Parameters(vitWeights(demoRecipe.model));
-    initialise(parameters, demoRecipe.model, seed);
+    const parameters = new Parameters(vitWeights(digitsRecipe.model));
+    initialiseVit(parameters, digitsRecipe.model, seed);
     return parameters;
   };
   const parameters = fill(1);

@@ -1,7 +1,11 @@
 /** All weights of a model in one array, so that the optimiser and a saved state are loops over memory. */
 import { internal } from '../errors/error.js';
 import type { TensorValue } from '../runtime/tensor.js';
-import type { WeightShape } from './vit-graph.js';
+
+export interface WeightShape {
+  readonly name: string;
+  readonly dims: readonly number[];
+}
 
 export interface Parameter extends WeightShape {
   readonly offset: number;

@@ -1,9 +1,10 @@
-/** The graphs that training runs: loss and gradient by weights, and the logits alone, with the weights as inputs. */
+/** The graphs that training a ViT runs: loss and gradient by weights, and the logits alone, with the weights as inputs. */
 import { internal } from '../errors/error.js';
 import { pullback } from '../autodiff/pullback.js';
 import { GraphBuilder } from '../onnx/builder.js';
 import type { Graph, Value } from '../onnx/ir.js';
 import { logSoftmax, mul, reduceSum } from '../onnx/ops/index.js';
+import { gradientOf } from './task.js';
 import { vitLogits, vitWeights, type VitShape } from './vit-graph.js';
 
 function forward(
@@ -18,9 +19,6 @@ function forward(
   );
   return { g, weights, logits: vitLogits(g, pixels, shape, weights) };
 }
-
-/** The name of the output that is a weight's gradient. */
-export const gradientOf = (weight: string): string => `gradient:${weight}`;
 
 /**
  * Cross-entropy against target distributions, −Σ q log p summed over the batch: inputs `pixel_values`, `targets`

@@ -3,39 +3,37 @@ import { internal } from '../errors/error.js';
 import { encodeModel } from '../onnx/encode.js';
 import type { Runtime, Session } from '../runtime/runtime.js';
 import type { TensorValue } from '../runtime/tensor.js';
-import type { TrainingBatch } from './batches.js';
-import type { Parameters } from './parameters.js';
-import type { Recipe } from './recipe.js';
-import { gradientGraph, gradientOf } from './step-graph.js';
-
-const positionName = 'vit.embeddings.position_embeddings';
+import type { Parameter, Parameters } from './parameters.js';
+import { gradientOf, type TrainingBatch, type TrainingTask } from './task.js';
 
 export class Stepper {
-  private sessions: { side: number; list: Session[] } | undefined;
+  private sessions: { phase: number; list: Session[] } | undefined;
 
   constructor(
     private readonly runtime: Runtime,
-    private readonly recipe: Recipe,
+    private readonly task: Pick<TrainingTask, 'graph'>,
+    private readonly shards: number,
     private readonly parameters: Parameters,
   ) {}
 
-  /** The mean loss of the batch; its gradient by all weights goes to `gradient`, laid out as the parameters. */
-  async gradient(batch: TrainingBatch, gradient: Float32Array): Promise<number> {
-    const sessions = await this.sessionsFor(batch.region.side);
-    const rows = this.positionRows(batch);
-    const weights = { ...this.parameters.feeds(), [positionName]: this.positions(rows) };
+  /** The mean loss of a batch of a phase; its gradient by all weights goes to `gradient`, laid out as the parameters. */
+  async gradient(phase: number, batch: TrainingBatch, gradient: Float32Array): Promise<number> {
+    const sessions = await this.sessionsFor(phase);
+    const weights = this.parameters.feeds();
+    for (const [name, rows] of batch.rows ?? []) weights[name] = this.pick(this.parameters.find(name), rows);
     const results = await Promise.all(
       batch.shards.map((shard, at) => (sessions[at] as Session).run({ ...weights, ...shard })),
     );
     gradient.fill(0);
     let loss = 0;
-    const scale = 1 / this.recipe.batch;
+    const scale = 1 / batch.count;
     for (const result of results) {
       loss += numbers(result, 'loss')[0] as number;
-      for (const { name } of this.parameters.list) {
-        const part = numbers(result, gradientOf(name));
-        const whole = this.parameters.view(name, gradient);
-        if (name === positionName) this.scatter(whole, part, rows, scale);
+      for (const parameter of this.parameters.list) {
+        const part = numbers(result, gradientOf(parameter.name));
+        const whole = this.parameters.view(parameter.name, gradient);
+        const rows = batch.rows?.get(parameter.name);
+        if (rows) scatter(parameter, whole, part, rows, scale);
         else for (let at = 0; at < part.length; at++) whole[at] = (whole[at] as number) + (part[at] as number) * scale;
       }
     }
@@ -48,46 +46,40 @@ export class Stepper {
     await Promise.all(held.map((session) => session.dispose()));
   }
 
-  private async sessionsFor(side: number): Promise<Session[]> {
-    if (this.sessions?.side !== side) {
+  private async sessionsFor(phase: number): Promise<Session[]> {
+    if (this.sessions?.phase !== phase) {
       await this.dispose();
-      const { model, batch, shards } = this.recipe;
-      const bytes = encodeModel(gradientGraph({ ...model, imageSize: side }, batch / shards));
+      const bytes = encodeModel(this.task.graph(phase));
       // The weights are inputs: there is nothing to pack beforehand.
       const load = () => this.runtime.load(bytes, { prepacking: false });
-      this.sessions = { side, list: await Promise.all(Array.from({ length: shards }, load)) };
+      this.sessions = { phase, list: await Promise.all(Array.from({ length: this.shards }, load)) };
     }
     return this.sessions.list;
   }
 
-  /** The rows of the position embeddings that a batch uses: the class token's, then those of its window. */
-  private positionRows({ region }: TrainingBatch): number[] {
-    const { patchSize, imageSize } = this.recipe.model;
-    const [grid, side] = [imageSize / patchSize, region.side / patchSize];
-    const [top, left] = [region.top / patchSize, region.left / patchSize];
-    const window = Array.from({ length: side * side }, (_, at) => {
-      return 1 + (top + Math.floor(at / side)) * grid + left + (at % side);
-    });
-    return [0, ...window];
+  private pick({ name, dims }: Parameter, rows: readonly number[]): TensorValue {
+    const width = dims.at(-1)!;
+    const whole = this.parameters.view(name);
+    const data = new Float32Array(rows.length * width);
+    rows.forEach((row, at) => data.set(whole.subarray(row * width, (row + 1) * width), at * width));
+    return { type: 'float32', dims: [1, rows.length, width], data };
   }
+}
 
-  private positions(rows: readonly number[]): TensorValue {
-    const { hidden } = this.recipe.model;
-    const whole = this.parameters.view(positionName);
-    const data = new Float32Array(rows.length * hidden);
-    rows.forEach((row, at) => data.set(whole.subarray(row * hidden, (row + 1) * hidden), at * hidden));
-    return { type: 'float32', dims: [1, rows.length, hidden], data };
-  }
-
-  private scatter(whole: Float32Array, part: Float32Array, rows: readonly number[], scale: number): void {
-    const { hidden } = this.recipe.model;
-    rows.forEach((row, at) => {
-      for (let column = 0; column < hidden; column++) {
-        const target = row * hidden + column;
-        whole[target] = (whole[target] as number) + (part[at * hidden + column] as number) * scale;
-      }
-    });
-  }
+function scatter(
+  { dims }: Parameter,
+  whole: Float32Array,
+  part: Float32Array,
+  rows: readonly number[],
+  scale: number,
+): void {
+  const width = dims.at(-1)!;
+  rows.forEach((row, at) => {
+    for (let column = 0; column < width; column++) {
+      const target = row * width + column;
+      whole[target] = (whole[target] as number) + (part[at * width + column] as number) * scale;
+    }
+  });
 }
 
 function numbers(outputs: Record<string, TensorValue>, name: string): Float32Array {

@@ -6,14 +6,11 @@ import { after, test } from 'node:test';
 import { randomFor } from '../data/random.js';
 import type { HeartwoodError } from '../errors/error.js';
 import { createRuntime } from '../runtime/runtime.js';
-import { Batches } from './batches.js';
-import { initialise } from './initialise.js';
-import { Parameters } from './parameters.js';
-import { totalSteps, type Recipe } from './recipe.js';
+import { ImageTask, type ImageRecipe } from './image-task.js';
+import { totalSteps } from './recipe.js';
 import type { TrainingSource } from './source.js';
-import { Stepper } from './stepper.js';
+import { assertSlopes } from './testing/slope.js';
 import { trainModel, type TrainingContext } from './train.js';
-import { vitWeights } from './vit-graph.js';
 
 const root = await mkdtemp(join(tmpdir(), 'heartwood-training-'));
 const runtime = createRuntime({ workers: 2, threads: 1 });
@@ -22,7 +19,7 @@ after(async () => {
   await rm(root, { recursive: true, force: true });
 });
 
-const recipe: Recipe = {
+const recipe: ImageRecipe = {
   seed: 7,
   model: {
     imageSize: 8,
@@ -45,10 +42,9 @@ const recipe: Recipe = {
     channels: 1,
   },
   phases: [
-    { side: 4, steps: 10 },
-    { side: 8, steps: 20 },
+    { side: 4, steps: 10, batch: 8 },
+    { side: 8, steps: 20, batch: 8 },
   ],
-  batch: 8,
   shards: 2,
   schedule: { peak: 5e-3, warmupSteps: 5, floor: 0.01 },
   optimiser: { beta1: 0.9, beta2: 0.98, epsilon: 1e-8, weightDecay: 0.05 },
@@ -72,6 +68,8 @@ const source: TrainingSource = {
   },
 };
 
+const task = new ImageTask(recipe, source);
+
 function context(overrides: Partial<TrainingContext> = {}): TrainingContext {
   return { runtime, signal: new AbortController().signal, ...overrides };
 }
@@ -79,12 +77,7 @@ function context(overrides: Partial<TrainingContext> = {}): TrainingContext {
 async function uninterrupted(): Promise<{ values: Float32Array; losses: number[] }> {
   const losses: number[] = [];
   const state = { path: join(root, 'whole', 'state.safetensors'), every: 1000 };
-  const { parameters } = await trainModel(
-    recipe,
-    source,
-    state,
-    context({ step: ({ loss }) => void losses.push(loss) }),
-  );
+  const { parameters } = await trainModel(recipe, task, state, context({ step: ({ loss }) => void losses.push(loss) }));
   return { values: parameters.values, losses };
 }
 const whole = await uninterrupted();
@@ -99,7 +92,7 @@ test('training learns', () => {
 test('a run that is stopped by its signal, killed, and resumed ends in the same weights, bit for bit', async () => {
   const state = { path: join(root, 'pieces', 'state.safetensors'), every: 4 };
   const stop = new AbortController();
-  const stopped = trainModel(recipe, source, state, {
+  const stopped = trainModel(recipe, task, state, {
     ...context(),
     signal: stop.signal,
     step: ({ done }) => (done === 6 ? stop.abort() : undefined),
@@ -108,7 +101,7 @@ test('a run that is stopped by its signal, killed, and resumed ends in the same 
     stopped,
     (error: HeartwoodError) => error.code === 'CANCELLED' && /after 6 of 30/.test(error.message),
   );
-  const killed = trainModel(recipe, source, state, {
+  const killed = trainModel(recipe, task, state, {
     ...context(),
     step({ done }) {
       // As a power cut: between two saves, beyond the change of phase.
@@ -119,7 +112,7 @@ test('a run that is stopped by its signal, killed, and resumed ends in the same 
   const steps: number[] = [];
   const { parameters, seconds } = await trainModel(
     recipe,
-    source,
+    task,
     state,
     context({ step: ({ done }) => void steps.push(done) }),
   );
@@ -130,55 +123,24 @@ test('a run that is stopped by its signal, killed, and resumed ends in the same 
 
 test('the state of another recipe is refused', async () => {
   const state = { path: join(root, 'whole', 'state.safetensors'), every: 4 };
-  await assert.rejects(trainModel({ ...recipe, seed: 8 }, source, state, context()), (error: HeartwoodError) => {
+  await assert.rejects(trainModel({ ...recipe, seed: 8 }, task, state, context()), (error: HeartwoodError) => {
     return error.code === 'FAILED_PRECONDITION' && /state of another recipe/.test(error.message);
   });
 });
 
 test('a recipe that does not fit is refused', async () => {
   const state = { path: join(root, 'none', 'state.safetensors'), every: 4 };
-  const phases = [{ side: 5, steps: 1 }];
-  await assert.rejects(trainModel({ ...recipe, phases }, source, state, context()), /side 5, expected a multiple of 2/);
-  await assert.rejects(trainModel({ ...recipe, batch: 9 }, source, state, context()), /batch of 9 does not divide/);
+  const phases = [{ side: 5, steps: 1, batch: 8 }];
+  assert.throws(() => new ImageTask({ ...recipe, phases }, source), /side 5, expected a multiple of 2/);
+  await assert.rejects(
+    trainModel({ ...recipe, phases: [{ ...recipe.phases[0]!, batch: 9 }] }, task, state, context()),
+    /batch of 9 does not divide/,
+  );
 });
 
 for (const side of [4, 8]) {
-  test(`the gradient is the slope of the loss along every weight (windows of ${side})`, async () => {
-    const phased = { ...recipe, phases: [{ side, steps: 1 }] };
-    const parameters = new Parameters(vitWeights(recipe.model));
-    initialise(parameters, recipe.model, 3);
-    // Away from the initial zeros, about which a layer normalisation is too curved for differences.
-    const random = randomFor(9);
-    for (let at = 0; at < parameters.values.length; at++) {
-      parameters.values[at] = (parameters.values[at] as number) + 0.5 * (random.next() / 2 ** 31);
-    }
-    const stepper = new Stepper(runtime, phased, parameters);
-    const batch = await new Batches(phased, source).at(0);
-    const gradient = new Float32Array(parameters.values.length);
-    await stepper.gradient(batch, gradient);
-    const spare = new Float32Array(gradient.length);
-    // Along a random direction of every weight tensor: (L(w + h d) − L(w − h d)) / 2h = gᵀd.
-    for (const { name, length } of parameters.list) {
-      const view = parameters.view(name);
-      const kept = view.slice();
-      const direction = Float32Array.from({ length }, () => (random.next() > 0 ? 1 : -1));
-      const size = 0.01 / Math.sqrt(length);
-      const lossAt = (sign: number) => {
-        kept.forEach((value, at) => (view[at] = value + sign * size * (direction[at] as number)));
-        return stepper.gradient(batch, spare);
-      };
-      const slope = ((await lossAt(1)) - (await lossAt(-1))) / (2 * size);
-      view.set(kept);
-      const expected = parameters
-        .view(name, gradient)
-        .reduce((sum, value, at) => sum + value * (direction[at] as number), 0);
-      // float32: the loss is known to 1e-7, so the slope to about 1e-5 / size.
-      assert.ok(
-        Math.abs(slope - expected) < 1e-3 * Math.sqrt(length) + 0.02 * Math.abs(expected),
-        `${name}: ${slope}, ${expected}`,
-      );
-    }
-    await stepper.dispose();
-    assert.ok(gradient.some((value) => Math.abs(value) > 0.01));
+  test(`the gradient is the slope of the loss along every weight (windows of ${side})`, () => {
+    const phased = { ...recipe, seed: 3, phases: [{ side, steps: 1, batch: 8 }] };
+    return assertSlopes(runtime, new ImageTask(phased, source), recipe.shards, randomFor(9));
   });
 }

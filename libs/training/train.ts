@@ -4,15 +4,12 @@ import { dirname } from 'node:path';
 import { HeartwoodError, invalid } from '../errors/error.js';
 import type { Runtime } from '../runtime/runtime.js';
 import { AdamW, clipNorm } from './adamw.js';
-import { Batches } from './batches.js';
-import { initialise } from './initialise.js';
 import { Parameters } from './parameters.js';
 import { locateStep, recipeDigest, totalSteps, type Recipe } from './recipe.js';
 import { learningRate } from './schedule.js';
-import type { TrainingSource } from './source.js';
 import { loadState, saveState } from './state.js';
 import { Stepper } from './stepper.js';
-import { vitWeights } from './vit-graph.js';
+import type { TrainingTask } from './task.js';
 
 export interface TrainingContext {
   /** With as many workers as the recipe has shards; a run is on one thread. */
@@ -26,10 +23,11 @@ export interface TrainingStep {
   /** Steps done, and of how many. */
   readonly done: number;
   readonly total: number;
-  /** Mean cross-entropy of the step's batch against its smoothed targets, nats. */
+  /** Mean cross-entropy of the step's batch against its targets, nats: by image, or by token. */
   readonly loss: number;
   readonly rate: number;
-  readonly side: number;
+  /** Of the recipe's phases. */
+  readonly phase: number;
   readonly parameters: Parameters;
 }
 
@@ -53,26 +51,25 @@ export interface StateOptions {
  */
 export async function trainModel(
   recipe: Recipe,
-  source: TrainingSource,
+  task: TrainingTask,
   state: StateOptions,
   context: TrainingContext,
 ): Promise<TrainingResult> {
   checkRecipe(recipe);
-  const parameters = new Parameters(vitWeights(recipe.model));
+  const parameters = new Parameters(task.weights);
   const optimiser = new AdamW(parameters, recipe.optimiser);
-  const digest = recipeDigest(recipe, source.digest);
+  const digest = recipeDigest(recipe, task.digest);
   await mkdir(dirname(state.path), { recursive: true });
   const resumed = await loadState(state.path, digest, parameters, optimiser);
-  if (!resumed) initialise(parameters, recipe.model, recipe.seed);
+  if (!resumed) task.initialise(parameters);
   const started = performance.now();
   const seconds = () => (resumed?.seconds ?? 0) + (performance.now() - started) / 1000;
   const total = totalSteps(recipe);
-  const batches = new Batches(recipe, source);
-  const stepper = new Stepper(context.runtime, recipe, parameters);
+  const stepper = new Stepper(context.runtime, task, recipe.shards, parameters);
   const gradient = new Float32Array(parameters.values.length);
   const save = (step: number) => saveState(state.path, digest, { step, seconds: seconds() }, parameters, optimiser);
   try {
-    let next = resumed && resumed.step >= total ? undefined : batches.at(resumed?.step ?? 0);
+    let next = resumed && resumed.step >= total ? undefined : task.batch(resumed?.step ?? 0);
     for (let step = resumed?.step ?? 0; step < total; step++) {
       if (context.signal.aborted) {
         await next?.catch(() => undefined);
@@ -83,19 +80,19 @@ export async function trainModel(
         );
       }
       const batch = await next!;
-      const running = stepper.gradient(batch, gradient);
+      const { phase, done } = locateStep(recipe, step, (at) => task.cost(at));
+      const running = stepper.gradient(phase, batch, gradient);
       // The next batch is drawn while the workers are busy; its error, if any, is met when it is awaited.
-      next = step + 1 < total ? batches.at(step + 1) : undefined;
+      next = step + 1 < total ? task.batch(step + 1) : undefined;
       next?.catch(() => undefined);
       const loss = await running;
       if (!Number.isFinite(loss))
         throw new HeartwoodError('INTERNAL', `the loss is ${loss} at step ${step}: the learning rate is too high`);
-      const { phase, done } = locateStep(recipe, step);
       const rate = learningRate(recipe.schedule, step, done);
       clipNorm(gradient, recipe.clip);
       optimiser.update(gradient, rate, step + 1);
       if ((step + 1) % state.every === 0 || step + 1 === total) await save(step + 1);
-      await context.step?.({ done: step + 1, total, loss, rate, side: phase.side, parameters });
+      await context.step?.({ done: step + 1, total, loss, rate, phase, parameters });
     }
   } finally {
     await stepper.dispose();
@@ -103,13 +100,8 @@ export async function trainModel(
   return { parameters, steps: total, seconds: seconds() };
 }
 
-function checkRecipe({ batch, shards, phases, model }: Recipe): void {
-  if (batch % shards !== 0) throw invalid(`the recipe's batch of ${batch} does not divide by its ${shards} shards`);
-  for (const { side } of phases) {
-    if (side % model.patchSize !== 0 || side > model.imageSize) {
-      throw invalid(
-        `a phase of the recipe has side ${side}, expected a multiple of ${model.patchSize} up to ${model.imageSize}`,
-      );
-    }
+function checkRecipe({ phases, shards }: Recipe): void {
+  for (const { batch } of phases) {
+    if (batch % shards !== 0) throw invalid(`the recipe's batch of ${batch} does not divide by its ${shards} shards`);
   }
 }

@@ -6,6 +6,7 @@ import { visionTransformer } from '../models/vision-transformer.js';
 import { inputWeights } from '../models/weights.js';
 import type { GraphBuilder } from '../onnx/builder.js';
 import type { Value } from '../onnx/ir.js';
+import type { WeightShape } from './parameters.js';
 
 export interface VitShape {
   /** Side of the square input; the position embeddings are of this many patches. */
@@ -18,11 +19,6 @@ export interface VitShape {
   readonly intermediate: number;
   readonly classes: number;
   readonly epsilon: number;
-}
-
-export interface WeightShape {
-  readonly name: string;
-  readonly dims: readonly number[];
 }
 
 /** Weights of the embeddings, the blocks and the head, by their names in a Hugging Face checkpoint and in its order. */

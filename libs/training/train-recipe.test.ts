@@ -8,9 +8,10 @@ import { openCheckpoint } from '../models/checkpoint.js';
 import { readTensor } from '../models/safetensors.js';
 import { createRuntime } from '../runtime/runtime.js';
 import { assess } from './assess.js';
-import { demoRecipe } from './demo-recipe.js';
+import { digitsJob } from './digits-job.js';
 import { Parameters } from './parameters.js';
-import { train } from './train-demo.js';
+import { digitsRecipe } from './recipes/digits.js';
+import { train } from './train-recipe.js';
 import { vitWeights } from './vit-graph.js';
 
 const out = await mkdtemp(join(tmpdir(), 'heartwood-train-demo-'));
@@ -18,18 +19,17 @@ after(() => rm(out, { recursive: true, force: true }));
 
 test('the command leaves a whole checkpoint with the figures of its run, and nothing else', async () => {
   const recipe = {
-    ...demoRecipe,
-    model: { ...demoRecipe.model, hidden: 16, layers: 1, heads: 2, intermediate: 16 },
+    ...digitsRecipe,
+    model: { ...digitsRecipe.model, hidden: 16, layers: 1, heads: 2, intermediate: 16 },
     phases: [
-      { side: 32, steps: 4 },
-      { side: 64, steps: 2 },
+      { side: 32, steps: 4, batch: 8 },
+      { side: 64, steps: 2, batch: 8 },
     ],
-    batch: 8,
   };
   const events: number[] = [];
   const notes: string[] = [];
   const report = await train(
-    { out, recipe, assessEvery: 4 },
+    { out, job: await digitsJob(recipe), assessEvery: 4 },
     {
       signal: new AbortController().signal,
       progress: ({ done }) => void events.push(done),

@@ -4,9 +4,9 @@
  * find them. In a trial at equal cost (8 minutes of CPU time, no distortion, width 128), whole canvases from the start reached
  * 74.4 % of the validation split where windows reached 84.3 %. Distortion is there because 8,000 digits are soon known by heart.
  */
-import type { Recipe } from './recipe.js';
+import type { ImageRecipe } from '../image-task.js';
 
-export const demoRecipe: Recipe = {
+export const digitsRecipe: ImageRecipe = {
   seed: 0,
   model: {
     imageSize: 64,
@@ -30,11 +30,10 @@ export const demoRecipe: Recipe = {
     channels: 3,
   },
   phases: [
-    { side: 32, steps: 3000 },
-    { side: 40, steps: 5000 },
-    { side: 64, steps: 4000 },
+    { side: 32, steps: 3000, batch: 64 },
+    { side: 40, steps: 5000, batch: 64 },
+    { side: 64, steps: 4000, batch: 64 },
   ],
-  batch: 64,
   shards: 2,
   schedule: { peak: 2e-3, warmupSteps: 200, floor: 0.01 },
   optimiser: { beta1: 0.9, beta2: 0.98, epsilon: 1e-8, weightDecay: 0.05 },
