@@ -90,20 +90,26 @@ async function run(request: WorkerRequest & { kind: 'run' }): Promise<{ reply: W
   for (const [name, value] of Object.entries(request.feeds)) {
     feeds[name] = 'memory' in value ? viewOf(value) : new Tensor(value.type as Tensor.Type, value.data, value.dims);
   }
-  const results = request.into
-    ? await runInto(held, feeds, request.into)
-    : await held.session.run(feeds, [...(request.outputs ?? outputNames(held))]);
-  const durationMs = performance.now() - started;
-  const values: Record<string, TensorValue> = {};
-  for (const [name, tensor] of Object.entries(results)) {
-    values[name] = {
-      type: tensor.type as TensorValue['type'],
-      dims: [...tensor.dims],
-      data: tensor.data as TensorValue['data'],
-    };
+  if (request.into) {
+    const answered = await runInto(held, feeds, request.into);
+    const durationMs = performance.now() - started;
+    // What was lent goes back as it is; what is the worker's own is copied into the message of a process.
+    const lent = Object.entries(request.into).flatMap(([name, target]) => ('data' in target ? [answered[name]!] : []));
+    const transfer = [...new Set(lent.map(({ data }) => (data as NumericData).buffer as ArrayBuffer))];
+    return { reply: { kind: 'result', outputs: valuesOf(answered), durationMs }, transfer };
   }
-  const { packed, transfer } = packTensors(values, true);
+  const results = await held.session.run(feeds, [...(request.outputs ?? outputNames(held))]);
+  const durationMs = performance.now() - started;
+  const { packed, transfer } = packTensors(valuesOf(results), true);
   return { reply: { kind: 'result', outputs: packed, durationMs }, transfer };
+}
+
+function valuesOf(results: Readonly<Record<string, Tensor>>): Record<string, TensorValue> {
+  const values: Record<string, TensorValue> = {};
+  for (const [name, { type, dims, data }] of Object.entries(results)) {
+    values[name] = { type: type as TensorValue['type'], dims: [...dims], data: data as TensorValue['data'] };
+  }
+  return values;
 }
 
 function outputNames({ session }: Held): readonly string[] {

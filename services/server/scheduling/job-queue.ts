@@ -114,7 +114,7 @@ export class JobQueue {
 }
 
 /** None for what is further off than a timer can be set: `expire` turns such a job out, should it wait for so long. */
-function timerUntil(deadline: number, fire: () => void): NodeJS.Timeout | undefined {
+export function timerUntil(deadline: number, fire: () => void): NodeJS.Timeout | undefined {
   const wait = deadline - performance.now();
   return wait > longestTimer ? undefined : setTimeout(fire, Math.max(0, wait));
 }

@@ -1,0 +1,281 @@
+import { setMaxListeners } from 'node:events';
+import { HeartwoodError, internal } from '../../../libs/errors/error.js';
+import type { ResidentMemory } from '../../../libs/runtime/resident.js';
+import type { Session } from '../../../libs/runtime/runtime.js';
+import { timerUntil } from '../scheduling/job-queue.js';
+import { BatchSteps, type Drawn, type Step, type StepKind } from './batch-steps.js';
+import { checkRequest } from './checked-request.js';
+import type { EngineLoad, GenerationEngine } from './engine.js';
+import type { GenerationEvent } from './event.js';
+import { ModelRun } from './model-run.js';
+import type { GenerationObserver } from './observer.js';
+import type { GenerationRequest, GenerationTerms } from './request.js';
+import type { GenerationModel } from './served-graph.js';
+import type { GenerationSettings } from './settings.js';
+import { GenerationTask } from './task.js';
+import type { Vocabulary } from './vocabulary.js';
+import { WaitingTasks } from './waiting-tasks.js';
+
+export interface EngineParts {
+  /** Of a graph of libs/models/generation-graph.ts. One worker holds the caches, so a second instance would be idle. */
+  readonly session: Session;
+  readonly model: GenerationModel;
+  readonly vocabulary: Vocabulary;
+  readonly settings: GenerationSettings;
+  readonly observers?: readonly GenerationObserver[];
+  /** Told what an observer threw. */
+  readonly report?: (error: unknown) => void;
+}
+
+/** Thrown to the runtime when a worker's turn comes and nobody waits for it any more. */
+const nothingToRun = new Error('nothing to run');
+
+/** A prompt that so many workers died of is not tried again. */
+const mostLosses = 2;
+
+/**
+ * Opens an engine: makes the caches in a worker of the session. Throws INVALID_ARGUMENT (the graph is not one that generates),
+ * FAILED_PRECONDITION (not one row fits the bytes that caches may have), RESOURCE_EXHAUSTED (no memory), UNAVAILABLE.
+ */
+export async function openEngine(parts: EngineParts): Promise<GenerationEngine> {
+  const { session, model, settings } = parts;
+  const run = new ModelRun(model, session);
+  const missing = run.missing();
+  if (missing !== undefined) throw new HeartwoodError('INVALID_ARGUMENT', `the model has no ${missing}`);
+  const context = Math.min(settings.generationContext ?? model.context, model.context);
+  const rowBytes = model.caches.reduce((sum, { heads, width }) => sum + 2 * 4 * heads * width * context, 0);
+  const rows = Math.min(settings.generationRows, Math.floor(settings.generationCacheBytes / rowBytes));
+  if (rows < 1) {
+    throw new HeartwoodError(
+      'FAILED_PRECONDITION',
+      `the cache of one request of ${context} tokens takes ${rowBytes} bytes, expected at most the ${settings.generationCacheBytes} that caches may have`,
+    );
+  }
+  const memory = await session.allocate(run.spec(rows, context));
+  return new ContinuousEngine(parts, run, memory, rows, context);
+}
+
+/** Continuous batching (Yu et al. 2022, "Orca: a distributed serving system for transformer-based generative models"). */
+class ContinuousEngine implements GenerationEngine {
+  readonly #waiting = new WaitingTasks();
+  readonly #steps: BatchSteps;
+  readonly #release = new Map<GenerationTask, () => void>();
+  /** Whose tokens have been drawn and not handed on. */
+  #undelivered: GenerationTask[] = [];
+  #loop: Promise<void> | undefined;
+  #closed = false;
+
+  constructor(
+    private readonly parts: EngineParts,
+    private readonly run: ModelRun,
+    private memory: ResidentMemory,
+    private readonly rows: number,
+    readonly context: number,
+  ) {
+    const { settings, model } = parts;
+    this.#steps = new BatchSteps(run, rows, settings.prefillChunk, model.stages.length > 0);
+  }
+
+  get load(): EngineLoad {
+    const { tasks } = this.#steps;
+    return {
+      running: tasks.length,
+      waiting: this.#waiting.length,
+      rows: this.rows,
+      cachedTokens: tasks.reduce((sum, { lengths }) => sum + (lengths[0] ?? 0), 0),
+      cacheTokens: this.rows * this.context,
+      cacheBytes: this.memory.bytes,
+    };
+  }
+
+  generate(
+    request: GenerationRequest,
+    signal: AbortSignal,
+    terms: GenerationTerms = {},
+  ): AsyncIterable<GenerationEvent> {
+    if (this.#closed) throw closed();
+    const { generationQueueLimit: limit } = this.parts.settings;
+    if (this.#waiting.length >= limit)
+      throw new HeartwoodError(
+        'RESOURCE_EXHAUSTED',
+        `the queue is full: ${limit} requests wait for a row of the cache`,
+      );
+    if (signal.aborted) throw cancelled();
+    const { model, vocabulary } = this.parts;
+    const checked = checkRequest(request, model, this.context, vocabulary);
+    const left = (): void => this.#end(task, cancelled());
+    const task: GenerationTask = new GenerationTask(checked, vocabulary, terms, left);
+    this.#watch(task, signal);
+    this.#waiting.enter(task);
+    this.#wake();
+    return task.stream;
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#endAll(closed());
+    await this.#loop;
+    await this.memory.free();
+  }
+
+  #watch(task: GenerationTask, signal: AbortSignal): void {
+    const abort = (): void => this.#end(task, cancelled());
+    // The requests of one connection may share its signal, each with a listener; they are no leak.
+    setMaxListeners(0, signal);
+    signal.addEventListener('abort', abort, { once: true });
+    const late = (): void =>
+      this.#end(task, new HeartwoodError('DEADLINE_EXCEEDED', 'the request timed out before its text ended'));
+    const timer = task.deadline === undefined ? undefined : timerUntil(task.deadline, late);
+    this.#release.set(task, () => {
+      signal.removeEventListener('abort', abort);
+      clearTimeout(timer);
+    });
+  }
+
+  /** A request ends, by an error or without; its row is taken from it before the next run. */
+  #end(task: GenerationTask, error?: HeartwoodError): void {
+    if (task.over) return;
+    task.end();
+    this.#waiting.remove(task);
+    this.#release.get(task)?.();
+    this.#release.delete(task);
+    if (error) task.fail(error);
+    this.#tell('ended', task.record(error?.code ?? 'OK'));
+  }
+
+  #endAll(error: HeartwoodError): void {
+    for (const task of [...this.#waiting.all, ...this.#steps.tasks]) this.#end(task, error);
+  }
+
+  #wake(): void {
+    this.#loop ??= this.#work().finally(() => {
+      this.#loop = undefined;
+      // Somebody may have come between the last look and now.
+      if (this.#waiting.length > 0) this.#wake();
+    });
+  }
+
+  async #work(): Promise<void> {
+    try {
+      for (;;) {
+        this.#steps.sweep();
+        if (this.#steps.open && this.#waiting.length > 0) this.#steps.begin(this.#waiting.take()!);
+        const kind = this.#steps.next();
+        if (kind === undefined) break;
+        await this.#step(kind);
+      }
+    } catch (thrown) {
+      this.#endAll(thrown instanceof HeartwoodError ? thrown : internal('the engine failed', thrown));
+      this.#steps.sweep();
+    } finally {
+      this.#deliver();
+    }
+  }
+
+  async #step(kind: StepKind): Promise<void> {
+    const { session } = this.parts;
+    let begun: { step: Step; startedAt: number } | undefined;
+    const make = () => {
+      // Who has gone since the turn was asked for costs nothing.
+      this.#steps.sweep();
+      const step = this.#steps.make(kind);
+      if (step === undefined) throw nothingToRun;
+      begun = { step, startedAt: performance.now() };
+      const run = this.run.run(this.memory, step.input, this.#steps.takeCopies());
+      this.#tell('stepBegins');
+      return run;
+    };
+    const turn = session.runLate(make, { memory: this.memory, priority: () => this.#priority() });
+    // While the worker is at it: what the last run came to goes to its readers.
+    this.#deliver();
+    try {
+      const { outputs, durationMs } = await turn;
+      const { step, startedAt } = begun!;
+      const output = this.run.read(outputs, step.input);
+      for (const drawn of this.#steps.finish(step, output)) this.#drawn(drawn);
+      this.#tellStep(step, { startedAt, endedAt: startedAt + durationMs, samples: step.tasks.length });
+    } catch (thrown) {
+      if (thrown === nothingToRun) return;
+      if (begun) this.#tell('stepFailed');
+      if (this.memory.lost) await this.#recover(thrown);
+      else this.#failed(begun?.step.tasks ?? this.#steps.tasks, thrown);
+    }
+  }
+
+  #drawn(drawn: Drawn): void {
+    const { task } = drawn;
+    if ('error' in drawn) return this.#failed([task], drawn.error);
+    this.#undelivered.push(task);
+    this.#tell(drawn.first ? 'firstToken' : 'nextToken', drawn.ms);
+    if (task.finished) this.#end(task);
+  }
+
+  #deliver(): void {
+    const tasks = this.#undelivered;
+    this.#undelivered = [];
+    for (const task of tasks) task.deliver();
+  }
+
+  #failed(tasks: readonly GenerationTask[], thrown: unknown): void {
+    const error = thrown instanceof HeartwoodError ? thrown : internal('a step of generation failed', thrown);
+    for (const task of tasks) this.#end(task, error);
+  }
+
+  /**
+   * The worker has died, and the caches with it. Whose text had begun is told; a prompt that was being prefilled is begun again. Throws
+   * where there is no worker to be had.
+   */
+  async #recover(thrown: unknown): Promise<void> {
+    const error = new HeartwoodError(
+      'UNAVAILABLE',
+      'the worker died with the cache of the request; it may be tried again',
+      {
+        cause: thrown,
+      },
+    );
+    for (const task of this.#steps.tasks) {
+      if (task.over) continue;
+      if (task.lastToken < 0 && ++task.losses < mostLosses) this.#waiting.enterFirst(task);
+      else this.#end(task, error);
+    }
+    this.#steps.clear();
+    this.#deliver();
+    for (let attempt = 1; this.memory.lost; attempt++) {
+      try {
+        this.memory = await this.parts.session.allocate(this.memory.tensors);
+      } catch (again) {
+        if (attempt === 3) throw again;
+      }
+    }
+  }
+
+  /** The most urgent of those that the next run is for. */
+  #priority(): number {
+    return this.#steps.tasks.reduce((least, { priority }) => Math.min(least, priority), Infinity);
+  }
+
+  #tellStep({ kind, tasks, input }: Step, execution: { startedAt: number; endedAt: number; samples: number }): void {
+    const tokens = input.ids.reduce((sum, ids) => sum + ids.length, 0);
+    const cachedTokens = input.lengths.reduce((sum, lengths) => sum + (lengths[0] ?? 0), 0);
+    this.#tell('stepped', { kind, rows: tasks.length, tokens, cachedTokens, execution });
+  }
+
+  /** What an observer throws costs its count, and no text. */
+  #tell<K extends keyof GenerationObserver>(what: K, ...facts: Parameters<NonNullable<GenerationObserver[K]>>): void {
+    for (const observer of this.parts.observers ?? []) {
+      try {
+        (observer[what] as ((...facts: unknown[]) => void) | undefined)?.call(observer, ...facts);
+      } catch (thrown) {
+        this.parts.report?.(thrown);
+      }
+    }
+  }
+}
+
+function closed(): HeartwoodError {
+  return new HeartwoodError('UNAVAILABLE', 'the version is being unloaded');
+}
+
+function cancelled(): HeartwoodError {
+  return new HeartwoodError('CANCELLED', 'the request was cancelled');
+}

@@ -1,0 +1,209 @@
+import type { HeartwoodError } from '../../../libs/errors/error.js';
+import { defaultPriority } from '../scheduling/scheduler.js';
+import type { RowHolder } from './cache/cache-rows.js';
+import type { CheckedRequest } from './checked-request.js';
+import type { EndEvent, FinishReason, GeneratedToken, GenerationUsage } from './event.js';
+import type { GenerationRecord } from './observer.js';
+import type { GenerationTerms } from './request.js';
+import { Sampler } from './sampling/sampler.js';
+import { logprobsOf } from './sampling/logprobs.js';
+import { EventStream } from './text/event-stream.js';
+import { TextAssembly } from './text/text-assembly.js';
+import type { Vocabulary } from './vocabulary.js';
+
+/** Prompt tokens of a run whose every token's log-probability is asked for: as many rows of logits come back. */
+const scoredChunk = 32;
+
+interface Finish {
+  readonly reason: FinishReason;
+  readonly stop?: string | undefined;
+}
+
+/** A request on its way: what has gone through the model, what has been drawn, and what is still to be told. */
+export class GenerationTask implements RowHolder {
+  readonly stream: EventStream;
+  readonly priority: number;
+  readonly deadline: number | undefined;
+  /** Tokens of each cache group. */
+  lengths: readonly number[] = [];
+  /** Tokens that have gone through the model: the position of the next. */
+  position = 0;
+  /** Drawn, and not yet gone through the model. */
+  lastToken = -1;
+  /** Workers that died while the prompt was prefilled. */
+  losses = 0;
+  cachedTokens = 0;
+  readonly #arrived = performance.now();
+  #begun: number | undefined;
+  #firstToken: number | undefined;
+  #lastDrawn = 0;
+  #drawn = 0;
+  #kept: readonly number[] = [];
+  #ended: number | undefined;
+  #finish: Finish | undefined;
+  #text = '';
+  #tokens: GeneratedToken[] = [];
+  readonly #scored: GeneratedToken[] = [];
+  readonly #sampler: Sampler;
+  readonly #assembly: TextAssembly;
+
+  /** @param left told when its reader leaves */
+  constructor(
+    readonly request: CheckedRequest,
+    private readonly vocabulary: Vocabulary,
+    { priority, deadline }: GenerationTerms,
+    left: () => void,
+  ) {
+    this.priority = priority ?? defaultPriority;
+    this.deadline = deadline;
+    this.stream = new EventStream(left);
+    this.#sampler = new Sampler(request.sampling, request.seed, request.prompt, request.logprobs);
+    this.#assembly = new TextAssembly(request.stop);
+  }
+
+  /** Whether nothing more is to be done for it. */
+  get over(): boolean {
+    return this.#ended !== undefined;
+  }
+
+  /** Whether the logits of the prompt's tokens are asked for. */
+  get scoresPrompt(): boolean {
+    return this.request.echo && this.request.logprobs !== undefined;
+  }
+
+  /** What prompts share a prefix under; undefined where this one shares none, since its runs are others. */
+  get prefixKey(): string | undefined {
+    return this.scoresPrompt ? undefined : `budget ${this.request.budget}`;
+  }
+
+  /** The prompt's tokens that go through the model next: borders depend on the request alone, so that its bits do too. */
+  nextChunk(size: number): readonly number[] {
+    const { prompt } = this.request;
+    return prompt.slice(this.position, this.position + (this.scoresPrompt ? Math.min(size, scoredChunk) : size));
+  }
+
+  /** Its prefill begins, with so much of it there already. */
+  begin(cachedTokens: number, lengths: readonly number[]): void {
+    this.#begun = performance.now();
+    this.cachedTokens = cachedTokens;
+    this.position = cachedTokens;
+    this.lengths = lengths;
+    this.#scored.length = 0;
+  }
+
+  /** Prompt tokens have gone through the model. @param logits of those that were wanted */
+  prefilled(count: number, lengths: readonly number[], logits: readonly Float32Array[]): void {
+    if (this.scoresPrompt) this.#score(logits);
+    this.position += count;
+    this.lengths = lengths;
+    this.#kept = lengths.slice(1);
+  }
+
+  /** Draws the next token. @returns milliseconds since the last, and whether it was the first */
+  draw(logits: Float32Array): { ms: number; first: boolean } {
+    const first = this.#firstToken === undefined;
+    if (first && this.request.echo) this.#echo();
+    const token = this.#sampler.next(logits);
+    const now = performance.now();
+    this.#firstToken ??= now;
+    const ms = now - (first ? this.#arrived : this.#lastDrawn);
+    this.#lastDrawn = now;
+    this.lastToken = token.id;
+    this.#drawn++;
+    this.#tokens.push(token);
+    this.#finish = this.#take(token.id);
+    return { ms, first };
+  }
+
+  /** A token has gone through the model. */
+  decoded(lengths: readonly number[]): void {
+    this.position++;
+    this.lengths = lengths;
+  }
+
+  /** Whether the text has come to its end. */
+  get finished(): boolean {
+    return this.#finish !== undefined;
+  }
+
+  /** Hands on what has been drawn since the last time, and the end where it has come. */
+  deliver(): void {
+    const finish = this.#finish;
+    if (this.#text !== '' || (finish !== undefined && this.#tokens.length > 0)) {
+      this.stream.push({ kind: 'text', text: this.#text, tokens: this.#tokens });
+      this.#text = '';
+      this.#tokens = [];
+    }
+    if (finish !== undefined) this.stream.end(this.#endEvent(finish));
+  }
+
+  /** The text so far is to be read, then the error. */
+  fail(error: HeartwoodError): void {
+    this.deliver();
+    this.stream.fail(error);
+  }
+
+  /** Stops its clock. */
+  end(): void {
+    this.#ended ??= performance.now();
+  }
+
+  record(outcome: GenerationRecord['outcome']): GenerationRecord {
+    const firstTokenMs = this.#firstToken === undefined ? undefined : this.#firstToken - this.#arrived;
+    const finishReason = outcome === 'OK' ? this.#finish?.reason : undefined;
+    return { outcome, finishReason, usage: this.#usage(), timing: { ...this.#timing(), firstTokenMs } };
+  }
+
+  #take(id: number): Finish | undefined {
+    const { eosIds, maxTokens } = this.request;
+    if (eosIds.has(id)) {
+      this.#text += this.#assembly.end();
+      return { reason: 'eos' };
+    }
+    const { text, stop } = this.#assembly.push(this.vocabulary.bytes(id));
+    this.#text += text;
+    if (stop !== undefined) return { reason: 'stop', stop };
+    if (this.#drawn < maxTokens) return undefined;
+    this.#text += this.#assembly.end();
+    return { reason: 'length' };
+  }
+
+  #echo(): void {
+    for (const id of this.request.prompt) this.#text += this.#assembly.echo(this.vocabulary.bytes(id));
+    if (!this.scoresPrompt) return;
+    const [first] = this.request.prompt;
+    this.#tokens = [{ id: first! }, ...this.#scored];
+  }
+
+  /** The logits at each token are of the one behind it. */
+  #score(logits: readonly Float32Array[]): void {
+    const { prompt, logprobs } = this.request;
+    for (const [index, row] of logits.entries()) {
+      const id = prompt[this.position + index + 1];
+      if (id !== undefined) this.#scored.push(logprobsOf(row, id, logprobs!));
+    }
+  }
+
+  #usage(): GenerationUsage {
+    const { cachedTokens } = this;
+    const promptTokens = this.request.prompt.length;
+    return { promptTokens, cachedTokens, completionTokens: this.#drawn, tokensKept: this.#kept };
+  }
+
+  #timing(): { queueMs: number; totalMs: number } {
+    const now = this.#ended ?? performance.now();
+    return { queueMs: (this.#begun ?? now) - this.#arrived, totalMs: now - this.#arrived };
+  }
+
+  #endEvent({ reason, stop }: Finish): EndEvent {
+    const timing = { ...this.#timing(), firstTokenMs: this.#firstToken! - this.#arrived };
+    return {
+      kind: 'end',
+      finishReason: reason,
+      ...(stop === undefined ? {} : { stopString: stop }),
+      seed: this.request.seed,
+      usage: this.#usage(),
+      timing,
+    };
+  }
+}
