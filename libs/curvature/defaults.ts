@@ -1,4 +1,4 @@
-import { type GateKind, unitsOf } from '../models/gates.js';
+import { type GateKind, isPerSample, unitsOf } from '../models/gates.js';
 import type { EstimatorKind } from './estimators.js';
 import type { Loss } from './losses.js';
 import { outputsOf, type Network } from './network.js';
@@ -28,6 +28,8 @@ interface Choice {
  * never do. Under cross-entropy exact takes a product a gate. Gates whose sizes are uneven (masks: the class token's is far above all
  * others) disturb each other under random signs, and even a few hundred products are then the quicker way.
  */
+/** Of gates that all windows of text share. */
+const sharedProbes = 4;
 const byLogits: Choice = { exactUpTo: 100, otherwise: 'output-sketch', probes: 32 };
 const choices: Readonly<Record<Loss, Readonly<Record<GateKind, Choice>>>> = {
   kl: { heads: byLogits, tokens: byLogits, masks: byLogits, neurons: byLogits },
@@ -45,7 +47,11 @@ export function defaultEstimator(
   loss: Loss,
   network: Pick<Network, 'blocks' | 'tokens' | 'logits'>,
 ): { readonly kind: EstimatorKind; readonly probes: number } {
-  const { exactUpTo, otherwise, probes } = choices[loss][kind];
+  const choice = choices[loss][kind];
+  const { exactUpTo, otherwise } = choice;
+  // What all samples share is averaged over the rows of all of them: of text those are many, and more text says more than more probes.
+  const probes =
+    network.logits.length > 1 && !isPerSample(kind) ? Math.min(choice.probes, sharedProbes) : choice.probes;
   const gates = unitsOf(network, kind).reduce((a, b) => a + b, 0);
   const directions = loss === 'kl' ? outputsOf(network) : gates;
   return { kind: directions <= exactUpTo ? 'exact' : otherwise, probes };

@@ -1,5 +1,5 @@
 import { internal } from '../errors/error.js';
-import { GATE_KINDS, type GateKind, unitsOf } from '../models/gates.js';
+import { GATE_KINDS, type GateKind, isPerSample, unitsOf } from '../models/gates.js';
 import { loadGraph } from '../runtime/load-graph.js';
 import type { Runtime, Session } from '../runtime/runtime.js';
 import type { TensorValue } from '../runtime/tensor.js';
@@ -48,11 +48,6 @@ export interface Estimates {
   readonly kinds: ReadonlyMap<GateKind, KindEstimate>;
   /** Rows of logits that had a part in the loss, over all samples. */
   readonly rows: number;
-}
-
-/** Gates that every sample has for itself; the others are shared by all, and their derivatives are summed. */
-export function isPerSample(kind: GateKind): boolean {
-  return kind === 'tokens' || kind === 'masks';
 }
 
 /**

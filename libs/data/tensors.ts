@@ -1,6 +1,6 @@
 /** A .safetensors file as a dataset: `pixel_values` [N, C, H, W], taken as they are, and `labels` [N], if there. */
 import { basename } from 'node:path';
-import { HeartwoodError, invalid } from '../errors/error.js';
+import { invalid } from '../errors/error.js';
 import type { ImagePreprocessing } from '../models/preprocessing.js';
 import { readSafetensors, readTensor, type TensorLocation } from '../models/safetensors.js';
 import { digestFiles } from './byte-source.js';
@@ -17,7 +17,7 @@ export async function openTensors(path: string, preprocessing: ImagePreprocessin
   const { tensors } = await readSafetensors(path);
   const pixels = tensors.get('pixel_values');
   if (!pixels && tensors.has('input_ids')) {
-    throw new HeartwoodError('UNIMPLEMENTED', `${path} holds input_ids, token sequences, where images are expected`);
+    throw invalid(`${path} holds input_ids, token sequences, where images are expected`);
   }
   if (!pixels) throw invalid(`${path} has no tensor pixel_values, expected one of [N, C, H, W]`);
   const { height, width } = outputSize(preprocessing);

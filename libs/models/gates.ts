@@ -39,6 +39,11 @@ export function unitsOf({ blocks, tokens }: GatedShape, kind: GateKind): readonl
   }
 }
 
+/** Gates that every sample has for itself; the others are shared by all, and their derivatives are summed. */
+export function isPerSample(kind: GateKind): boolean {
+  return kind === 'tokens' || kind === 'masks';
+}
+
 /** Adds the gates of one kind as an input of the graph that is named as the kind. */
 export function gateInput(g: GraphBuilder, kind: GateKind, batch: Dim, units: readonly number[]): GateInput {
   const total = units.reduce((sum, n) => sum + n, 0);

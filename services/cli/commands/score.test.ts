@@ -6,6 +6,7 @@ import { Writable } from 'node:stream';
 import { after, describe, it } from 'node:test';
 import { scoresSchema } from '../../../libs/curvature/scores.js';
 import { readSafetensors, readTensor, writeSafetensors } from '../../../libs/models/safetensors.js';
+import { writeRandomCausalLm } from '../../../libs/models/testing/random-causal.js';
 import { writeRandomCheckpoint } from '../../../libs/models/testing/random-checkpoint.js';
 import { exitCodes, runCommand } from '../run.js';
 
@@ -36,6 +37,14 @@ async function run(argv: readonly string[]): Promise<{ code: number; out: string
   return { code, ...text };
 }
 
+const causal = { hidden: 16, layers: 2, heads: 2, intermediate: 12, vocabulary: 50, context: 8 };
+const languageModel = await writeRandomCausalLm(join(folder, 'text-net'), causal);
+const tokens = join(folder, 'tokens.safetensors');
+const inputIds = BigInt64Array.from({ length: 18 }, (_, i) => BigInt((7 * i * i + 3) % 50));
+await writeSafetensors(tokens, [
+  { name: 'input_ids', type: 'int64', shape: [3, 6], bytes: new Uint8Array(inputIds.buffer) },
+]);
+
 describe('heartwood score', () => {
   it('writes scores.json and says what is in it', async () => {
     const { code, out: text, err } = await run([...base, '--units', 'heads,masks', '--interactions', '--json', '-']);
@@ -54,6 +63,29 @@ describe('heartwood score', () => {
     const mean = scores.units.heads!.curvature.reduce((a, b) => a + b) / 4 / 2 / 3;
     assert.ok(Math.abs(summary.units[0]!.mean - mean) < 1e-12);
     assert.ok(!(await readdir(folder)).some((name) => name.startsWith('.')), 'nothing half-written');
+  });
+
+  it('scores a language model per position of its windows', async () => {
+    const argv = ['score', '--model', languageModel, '--data', tokens, '--out', out, '--units', 'heads,masks'];
+    for (const [loss, positions] of [
+      ['kl', 18],
+      ['cross-entropy', 15],
+    ] as const) {
+      const { code, out: text, err } = await run([...argv, '--loss', loss, '--json', '-']);
+      assert.equal(code, exitCodes.done, err);
+      const scores = scoresSchema.parse(JSON.parse(await readFile(out, 'utf8')));
+      assert.deepEqual([scores.samples, scores.positions], [3, positions]);
+      assert.deepEqual(scores.units.heads!.shape, [2, 2]);
+      assert.deepEqual(scores.units.masks!.shape, [3, 2, 6]);
+      const summary = JSON.parse(text) as { positions: number; units: { unit: string; mean: number }[] };
+      assert.equal(summary.positions, positions);
+      const [heads, masks] = [scores.units.heads!.curvature, scores.units.masks!.curvature];
+      const means = [heads.reduce((a, b) => a + b) / 4 / 2, masks.reduce((a, b) => a + b) / 36 / 2];
+      const perPosition = [means[0]! / positions, means[1]! / (positions / 3)];
+      summary.units.forEach(({ mean }, i) => assert.ok(Math.abs(mean - perPosition[i]!) < 1e-12));
+    }
+    const said = await run([...argv, '--samples', '2']);
+    assert.match(said.out, /nats per position.*\n12 positions of 2 windows of tokens\.safetensors, kl/);
   });
 
   it('draws as the seed says', async () => {
@@ -89,6 +121,9 @@ describe('heartwood score', () => {
       [...base.slice(0, -1), join(folder, 'absent', 'scores.json'), '--units', 'heads'],
       /absent.scores\.json: cannot be written/,
     );
+    await refuses([...base.with(2, languageModel), '--units', 'heads'], /data\.safetensors has no tensor input_ids/);
+    await refuses([...base.with(4, tokens), '--units', 'heads'], /tokens\.safetensors holds input_ids, .* images are expected/);
+    await refuses([...base, '--units', 'heads', '--window', '4'], /--window is for text/);
     await refuses([...base.with(2, join(folder, 'none')), '--units', 'heads'], /none: no such folder/);
     await assert.rejects(readFile(out), { code: 'ENOENT' });
   });

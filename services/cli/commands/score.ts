@@ -6,11 +6,15 @@ import { ESTIMATORS, type EstimatorKind } from '../../../libs/curvature/estimato
 import { LOSSES, type Loss } from '../../../libs/curvature/losses.js';
 import { scoreCheckpoint } from '../../../libs/curvature/score.js';
 import type { Scores, UnitScores } from '../../../libs/curvature/scores.js';
+import type { Dataset } from '../../../libs/data/dataset.js';
 import { openDataset } from '../../../libs/data/open.js';
 import { permutation, randomFor } from '../../../libs/data/random.js';
+import type { TextDataset } from '../../../libs/data/text/dataset.js';
 import { invalid } from '../../../libs/errors/error.js';
-import { checkFinite, openCheckpoint } from '../../../libs/models/checkpoint.js';
+import { taskOf } from '../../../libs/models/architectures/index.js';
+import { checkFinite, openCheckpoint, type Checkpoint } from '../../../libs/models/checkpoint.js';
 import { GATE_KINDS, type GateKind } from '../../../libs/models/gates.js';
+import { openWindows } from '../../../libs/pruning/text/data.js';
 import { createRuntime } from '../../../libs/runtime/runtime.js';
 import { dataHelp, examples, integer, jsonOption, wordsOf } from '../arguments.js';
 import type { Context } from '../context.js';
@@ -26,14 +30,16 @@ interface Options {
   readonly estimator?: EstimatorKind;
   readonly probes?: number;
   readonly seed: number;
-  readonly samples: number;
+  readonly samples?: number;
   readonly batch?: number;
+  readonly window?: number;
   readonly interactions?: boolean;
   readonly out: string;
   readonly json?: string;
 }
 
-const usualSamples = 256;
+/** A window of text is as much work as several images. */
+const usualSamples = { 'image-classification': 256, 'text-generation': 64 } as const;
 
 export function scoreCommand(context: Context): Command {
   const command = new Command('score')
@@ -46,7 +52,16 @@ export function scoreCommand(context: Context): Command {
     .addOption(new Option('--estimator <name>', 'default: the best measured for each unit').choices(ESTIMATORS))
     .option('--probes <n>', 'random directions a sample (exact takes what it needs)', integer({ min: 2, max: 65536 }))
     .option('--seed <n>', 'of the samples drawn and of the directions', integer(), 0)
-    .option('--samples <n>', 'at most so many, drawn by seed', integer({ min: 1 }), usualSamples)
+    .option(
+      '--samples <n>',
+      `at most so many, drawn by seed (default: ${usualSamples['image-classification']} images, ${usualSamples['text-generation']} windows of text)`,
+      integer({ min: 1 }),
+    )
+    .option(
+      '--window <tokens>',
+      "of a window of text (default: 256, or the model's context where that is less)",
+      integer({ min: 2 }),
+    )
     .option('--batch <n>', 'samples a run (default: by the number of tokens)', integer({ min: 1, max: 1024 }))
     .option('--interactions', 'also the full Hessian of heads and of neurons')
     .requiredOption('--out <file>', 'where the scores go (JSON)')
@@ -57,6 +72,7 @@ export function scoreCommand(context: Context): Command {
     'score --model models/demo-digits --data demo:digits --units heads,masks --out scores.json',
     'score --model my-vit --data photos/train --units heads --loss cross-entropy --interactions --out heads.json',
     'score --model my-vit --data photos/train --units neurons --estimator output-sketch --probes 64 --out neurons.json',
+    'score --model pythia-160m --data book.txt --units heads,neurons --window 512 --out scores.json',
   );
 }
 
@@ -64,12 +80,10 @@ async function run(options: Options, context: Context): Promise<void> {
   await checkWritable(options.out);
   const checkpoint = await openCheckpoint(options.model);
   await checkFinite(checkpoint);
-  const dataset = await openDataset(options.data, checkpoint.preprocessing, {
-    ...(checkpoint.labels.length > 0 ? { classes: checkpoint.labels } : {}),
-    ...(options.split ? { split: options.split } : {}),
-  });
+  const dataset = await openData(checkpoint, options);
   if (dataset.size === 0) throw invalid(`${options.data}: no samples, expected at least one`);
-  const indices = [...permutation(dataset.size, randomFor(options.seed)).slice(0, options.samples)];
+  const most = options.samples ?? usualSamples[taskOf(checkpoint)];
+  const indices = [...permutation(dataset.size, randomFor(options.seed)).slice(0, most)];
   const { units, loss, estimator, probes, seed, batch, interactions = false } = options;
   const workDirectory = await mkdtemp(join(tmpdir(), 'heartwood-score-'));
   const runtime = createRuntime({ workers: 1 });
@@ -112,21 +126,36 @@ async function run(options: Options, context: Context): Promise<void> {
       short(row.standardError),
     ]),
   );
-  const where = `${scores.samples} samples of ${dataset.name}, ${loss}, in ${seconds.toFixed(1)} s: ${options.out}`;
-  const { model, data, samples, checkpointDigest, dataDigest } = scores;
-  const json = { model, checkpointDigest, data, dataDigest, loss, samples, seconds, out: options.out, units: rows };
+  const { model, data, samples, positions, checkpointDigest, dataDigest } = scores;
+  const counted = positions === undefined ? `${samples} samples` : `${positions} positions of ${samples} windows`;
+  const where = `${counted} of ${dataset.name}, ${loss}, in ${seconds.toFixed(1)} s: ${options.out}`;
+  const size = { samples, ...(positions === undefined ? {} : { positions }) };
+  const json = { model, checkpointDigest, data, dataDigest, loss, ...size, seconds, out: options.out, units: rows };
   await emit(
     context,
-    `${table}\nnats per sample; error: the mean standard error of ½h, over probes\n${where}`,
+    `${table}\nnats per ${positions === undefined ? 'sample' : 'position'}; error: the mean standard error of ½h, over probes\n${where}`,
     json,
     options.json,
   );
 }
 
-/** ½h of the gates of a kind, in nats per sample: what removing one costs, the gradient aside. */
-function summary(unit: string, scores: UnitScores, { samples, estimator }: Scores) {
-  // Shared gates were summed over the samples.
-  const scale = 0.5 / (scores.shape.length === 2 ? samples : 1);
+/** Opens images, or text cut into windows: whatever the model takes. */
+function openData(checkpoint: Checkpoint, { data, split, window }: Options): Promise<Dataset | TextDataset> {
+  if (taskOf(checkpoint) === 'text-generation') {
+    if (split && !data.startsWith('demo:')) throw invalid(`--split: ${data} has no parts, expected bundled text`);
+    return openWindows(checkpoint, split ? `${data}/${split}` : data, window);
+  }
+  if (window !== undefined) throw invalid('--window is for text, expected a language model');
+  return openDataset(data, checkpoint.preprocessing, {
+    ...(checkpoint.labels.length > 0 ? { classes: checkpoint.labels } : {}),
+    ...(split ? { split } : {}),
+  });
+}
+
+/** ½h of the gates of a kind, in nats per sample (of text: per position): what removing one costs, the gradient aside. */
+function summary(unit: string, scores: UnitScores, { samples, positions = samples, estimator }: Scores) {
+  // Shared gates were summed over the samples, each of which is summed over its positions.
+  const scale = 0.5 / (scores.shape.length === 2 ? positions : positions / samples);
   const { curvature, standardError } = scores;
   let [total, least, greatest] = [0, Infinity, -Infinity];
   for (const h of curvature) {
