@@ -9,6 +9,7 @@ import type { EngineLoad, GenerationEngine } from './engine.js';
 import type { GenerationEvent } from './event.js';
 import { ModelRun } from './model-run.js';
 import type { GenerationObserver } from './observer.js';
+import { observeBy } from './observers.js';
 import type { GenerationRequest, GenerationTerms } from './request.js';
 import type { GenerationModel } from './served-graph.js';
 import type { GenerationSettings } from './settings.js';
@@ -59,6 +60,7 @@ export async function openEngine(parts: EngineParts): Promise<GenerationEngine> 
 class ContinuousEngine implements GenerationEngine {
   readonly #waiting = new WaitingTasks();
   readonly #steps: BatchSteps;
+  readonly #observer: Required<GenerationObserver>;
   readonly #release = new Map<GenerationTask, () => void>();
   /** Whose tokens have been drawn and not handed on. */
   #undelivered: GenerationTask[] = [];
@@ -72,7 +74,8 @@ class ContinuousEngine implements GenerationEngine {
     private readonly rows: number,
     readonly context: number,
   ) {
-    const { settings, model } = parts;
+    const { settings, model, observers = [], report = () => undefined } = parts;
+    this.#observer = observeBy(observers, report);
     this.#steps = new BatchSteps(run, rows, settings.prefillChunk, model.stages.length > 0);
   }
 
@@ -140,7 +143,7 @@ class ContinuousEngine implements GenerationEngine {
     this.#release.get(task)?.();
     this.#release.delete(task);
     if (error) task.fail(error);
-    this.#tell('ended', task.record(error?.code ?? 'OK'));
+    this.#observer.ended(task.record(error?.code ?? 'OK'));
   }
 
   #endAll(error: HeartwoodError): void {
@@ -182,7 +185,7 @@ class ContinuousEngine implements GenerationEngine {
       if (step === undefined) throw nothingToRun;
       begun = { step, startedAt: performance.now() };
       const run = this.run.run(this.memory, step.input, this.#steps.takeCopies());
-      this.#tell('stepBegins');
+      this.#observer.stepBegins();
       return run;
     };
     const turn = session.runLate(make, { memory: this.memory, priority: () => this.#priority() });
@@ -196,7 +199,7 @@ class ContinuousEngine implements GenerationEngine {
       this.#tellStep(step, { startedAt, endedAt: startedAt + durationMs, samples: step.tasks.length });
     } catch (thrown) {
       if (thrown === nothingToRun) return;
-      if (begun) this.#tell('stepFailed');
+      if (begun) this.#observer.stepFailed();
       if (this.memory.lost) await this.#recover(thrown);
       else this.#failed(begun?.step.tasks ?? this.#steps.tasks, thrown);
     }
@@ -206,7 +209,8 @@ class ContinuousEngine implements GenerationEngine {
     const { task } = drawn;
     if ('error' in drawn) return this.#failed([task], drawn.error);
     this.#undelivered.push(task);
-    this.#tell(drawn.first ? 'firstToken' : 'nextToken', drawn.ms);
+    if (drawn.first) this.#observer.firstToken(drawn.ms);
+    else this.#observer.nextToken(drawn.ms);
     if (task.finished) this.#end(task);
   }
 
@@ -257,18 +261,9 @@ class ContinuousEngine implements GenerationEngine {
   #tellStep({ kind, tasks, input }: Step, execution: { startedAt: number; endedAt: number; samples: number }): void {
     const tokens = input.ids.reduce((sum, ids) => sum + ids.length, 0);
     const cachedTokens = input.lengths.reduce((sum, lengths) => sum + (lengths[0] ?? 0), 0);
-    this.#tell('stepped', { kind, rows: tasks.length, tokens, cachedTokens, execution });
-  }
-
-  /** What an observer throws costs its count, and no text. */
-  #tell<K extends keyof GenerationObserver>(what: K, ...facts: Parameters<NonNullable<GenerationObserver[K]>>): void {
-    for (const observer of this.parts.observers ?? []) {
-      try {
-        (observer[what] as ((...facts: unknown[]) => void) | undefined)?.call(observer, ...facts);
-      } catch (thrown) {
-        this.parts.report?.(thrown);
-      }
-    }
+    const step = { kind, rows: tasks.length, tokens, cachedTokens, execution };
+    this.#observer.stepped(step);
+    for (const task of tasks) task.stepped(step);
   }
 }
 

@@ -24,6 +24,8 @@ export class GenerationTask implements RowHolder {
   readonly stream: EventStream;
   readonly priority: number;
   readonly deadline: number | undefined;
+  /** Told of every step that it had a row in. */
+  readonly stepped: NonNullable<GenerationTerms['stepped']>;
   /** Tokens of each cache group. */
   lengths: readonly number[] = [];
   /** Tokens that have gone through the model: the position of the next. */
@@ -51,11 +53,12 @@ export class GenerationTask implements RowHolder {
   constructor(
     readonly request: CheckedRequest,
     private readonly vocabulary: Vocabulary,
-    { priority, deadline }: GenerationTerms,
+    { priority, deadline, stepped }: GenerationTerms,
     left: () => void,
   ) {
     this.priority = priority ?? defaultPriority;
     this.deadline = deadline;
+    this.stepped = stepped ?? (() => undefined);
     this.stream = new EventStream(left);
     this.#sampler = new Sampler(request.sampling, request.seed, request.prompt, request.logprobs);
     this.#assembly = new TextAssembly(request.stop);
