@@ -1,3 +1,4 @@
+import type { Bits } from '../models/quantisation/blocks.js';
 import type { BudgetTable } from './stages/budget.js';
 import type { StageParameters } from './stages/parameters.js';
 import type { RemovedUnits } from './fixed/remove.js';
@@ -43,7 +44,16 @@ export interface Plan {
   readonly certificate: Certificate;
 }
 
-export interface FixedPlan extends RemovedUnits {
+/** Bits of the matrices that are quantised, by the names of their weights. */
+export type BitsChoice = Readonly<Record<string, Bits>>;
+
+/** What is decided for good: the units that are gone, and the bits of what is left. */
+export interface FixedChoice extends RemovedUnits {
+  /** Absent: all weights are float32. */
+  readonly bits?: BitsChoice;
+}
+
+export interface FixedPlan extends FixedChoice {
   /** ΔL in nats per sample: from the Hessian, and as measured on the samples that were searched. */
   readonly predicted: number;
   readonly measured: number;

@@ -187,11 +187,11 @@ describe('a pruning job of a language model', () => {
   });
 
   test('the served graph answers as the measured network does', async () => {
-    const { manifest, directory } = (await (
+    const { manifest, directory } = await (
       await openRepository(join(root, 'whole'))
     )
       .readManifest('small', 2)
-      .then(async (manifest) => ({ manifest, directory: join(root, 'whole', 'small', '2') })));
+      .then(async (manifest) => ({ manifest, directory: join(root, 'whole', 'small', '2') }));
     const checkpoint = await openCheckpoint(model.modelDirectory);
     const { removed } = manifest.plan as Plan;
     const weights = checkpointWeights(checkpoint, await textTensors(checkpoint, removed));
@@ -244,6 +244,31 @@ describe('a pruning job of a language model', () => {
     assert.deepEqual(manifest.plan, reference.plan);
     assert.deepEqual(manifest.files, reference.files);
   });
+
+  for (const bits of [8, 4] as const) {
+    test(`${bits} bits of every weight, heads and neurons on top of that, under one budget`, async () => {
+      const wish = request('bits', { bits, lossBudget: 0.5 });
+      const { manifest, directory } = await prune(wish, memoryContext(runtime, work));
+      const { text } = textManifest(manifest);
+      const { removed, certificate } = manifest.plan as Plan;
+      assert.ok(certificate.bound <= 0.5);
+      assert.equal(text.bits, bits);
+      assert.ok(Object.values(removed!.bits!).every((width) => width === bits));
+      assert.ok(removed!.neurons.flat().length > 0);
+      const folder = join(root, 'bits', 'small', '1');
+      const bytesOf = async (from: string) =>
+        textManifest(JSON.parse(await readFile(join(from, 'heartwood.json'), 'utf8'))).text.bytesPerToken!;
+      assert.ok((await bytesOf(directory)) < ((bits + 2) / 32) * (await bytesOf(folder)));
+      const session = await runtime.load(join(directory, 'model.onnx'));
+      await session.dispose();
+    });
+  }
+
+  test('fewer bits that cost more than the budget are refused with what they cost', () =>
+    assert.rejects(
+      prune(request('refused-bits', { bits: 4, lossBudget: 1e-5, units: ['bits'] }), memoryContext(runtime, work)),
+      /loss budget of 0\.00001 nats cannot be certified: .* documents, .*best budget that can be met/,
+    ));
 
   for (const policy of ['curvature', 'taylor', 'magnitude', 'random'] as const) {
     test(`policy ${policy} removes heads and neurons by its own order`, async () => {

@@ -68,6 +68,8 @@ async function openJob(asked: PruneRequest, context: PruneContext): Promise<Open
   switch (taskOf(original)) {
     case 'image-classification': {
       const request = { ...asked, units: asked.units.length > 0 ? asked.units : ['tokens'] };
+      if (request.bits !== undefined || request.units.includes('bits'))
+        throw invalid('bits: expected none for a classifier of images, whose weights are float32');
       const data = await openCalibration(original, request);
       const { policy, loss, units } = request;
       if (needsLabels(policy, units)) requireLabels(data.dataset, request.data, `policy ${policy}`);
@@ -88,9 +90,10 @@ async function openJob(asked: PruneRequest, context: PruneContext): Promise<Open
 /** Fills in which units of a language model may go. Throws INVALID_ARGUMENT for units or a policy that are of images. */
 function checkTextRequest(request: PruneRequest): PruneRequest {
   const { policy, units } = request;
-  const wrong = units.find((unit) => !(FIXED_KINDS as readonly string[]).includes(unit));
+  const known: readonly string[] = [...FIXED_KINDS, 'bits'];
+  const wrong = units.find((unit) => !known.includes(unit));
   if (wrong !== undefined)
-    throw invalid(`units: ${wrong}, expected some of ${FIXED_KINDS.join(', ')}, the units of a language model`);
+    throw invalid(`units: ${wrong}, expected some of ${known.join(', ')}, the units of a language model`);
   if (!FIXED_POLICIES.includes(policy))
     throw invalid(`policy: ${policy}, expected one of ${FIXED_POLICIES.join(', ')} for heads and neurons`);
   return { ...request, units: units.length > 0 ? units : [...FIXED_KINDS] };

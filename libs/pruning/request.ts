@@ -1,9 +1,10 @@
+import type { Bits } from '../models/quantisation/blocks.js';
 import type { Runtime } from '../runtime/runtime.js';
 import type { Manifest } from '../store/manifest.js';
 import type { PolicyName } from './policies/index.js';
 
-/** Kinds of units that a plan may remove: tokens at run time, heads and neurons for good. */
-export const PRUNABLE_UNITS = ['tokens', 'heads', 'neurons'] as const;
+/** What a plan may take: tokens at run time, heads and neurons for good, bits of the weights. */
+export const PRUNABLE_UNITS = ['tokens', 'heads', 'neurons', 'bits'] as const;
 export type PrunableUnit = (typeof PRUNABLE_UNITS)[number];
 
 /** What is to be pruned, and how far. Exactly one of `lossBudget` and `flopsSaved` is given. */
@@ -27,6 +28,8 @@ export interface PruneRequest {
   readonly samples?: number;
   /** Tokens of a window of text; by default 256, or the model's context where that is less. */
   readonly window?: number;
+  /** Bits of every matrix of a language model; absent: float32, or what the plan chooses where bits are units. */
+  readonly bits?: Bits;
   readonly seed: number;
   /** Of the bound on the mean loss; 0.95 unless told. */
   readonly confidence: number;

@@ -39,6 +39,10 @@ export function textPartSchema<T extends z.ZodType<string>>(fileName: T) {
     caches: z.array(cacheSchema).min(1),
     /** Index of the block before which each token stage sits, ascending; empty without dynamic prompt tokens. */
     stages: z.array(positive),
+    /** Of all weights, and of the linear layers in the blocks; of the latter also as many as version 1 has. */
+    parameters: z.object({ all: positive, blocks: positive, denseBlocks: positive }).exactOptional(),
+    /** Bytes that a decoded token reads: every weight but the embeddings', once. Without the cache. */
+    bytesPerToken: positive.exactOptional(),
     /** Mean bits of a weight of the matrices; absent: they are float32. */
     bits: z.number().positive().max(32).exactOptional(),
     defaults: defaultsSchema,

@@ -2,14 +2,15 @@ import { stat } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join } from 'node:path';
 import { bundledNames, isBundled } from '../../libs/data/bundled.js';
 import { HeartwoodError, invalid } from '../../libs/errors/error.js';
+import { bitsFrom, type Bits } from '../../libs/models/quantisation/blocks.js';
 import { checkName } from '../../libs/store/names.js';
 import type { PruneRequest as WireRequest } from '../../proto/gen/heartwood/pruning/v1/pruning.js';
 
 export const POLICIES = ['curvature', 'heart', 'taylor', 'attention', 'tome', 'magnitude', 'random'] as const;
-export const UNITS = ['tokens', 'heads', 'neurons'] as const;
+export const UNITS = ['tokens', 'heads', 'neurons', 'bits'] as const;
 export const LOSSES = ['kl', 'cross-entropy'] as const;
 
-/** A request with its defaults filled in, as it is kept with the job. */
+/** A request with its defaults filled in, as it is kept with the job; which units may go without a word depends on the model. */
 export interface JobRequest {
   modelDirectory: string;
   data: string;
@@ -21,6 +22,10 @@ export interface JobRequest {
   policy: (typeof POLICIES)[number];
   loss: (typeof LOSSES)[number];
   samples?: number;
+  /** Tokens of a window of text. */
+  window?: number;
+  /** Bits of every matrix of a language model. */
+  bits?: Bits;
   seed: number;
   confidence: number;
 }
@@ -39,7 +44,9 @@ export async function checkRequest(request: WireRequest | undefined): Promise<Jo
     units: checkUnits(request.units),
     policy: oneOf(request.policy || 'curvature', POLICIES, 'policy'),
     loss: oneOf(request.loss || 'kl', LOSSES, 'loss'),
-    ...(request.samples === undefined ? {} : { samples: positive(request.samples, 'samples') }),
+    ...(request.samples === undefined ? {} : { samples: atLeast(request.samples, 1, 'samples') }),
+    ...(request.window === undefined ? {} : { window: atLeast(request.window, 2, 'window') }),
+    ...(request.bits === undefined ? {} : { bits: bitsFrom(request.bits, 'bits') }),
     seed: request.seed,
     confidence: checkConfidence(request.confidence ?? 0.95),
   };
@@ -83,7 +90,6 @@ function checkTarget({ lossBudget, flopsSaved }: WireRequest): { lossBudget: num
 
 function checkUnits(units: readonly string[]): string[] {
   for (const unit of units) oneOf(unit, UNITS, 'units');
-  if (units.length === 0) return ['tokens'];
   // In one order and each once, so that the same choice makes the same plan.
   return UNITS.filter((unit) => units.includes(unit));
 }
@@ -95,8 +101,8 @@ function oneOf<T extends string>(value: string, allowed: readonly T[], field: st
   return found;
 }
 
-function positive(value: number, field: string): number {
-  if (value < 1) throw invalid(`${field}: expected 1 or more, got ${value}`);
+function atLeast(value: number, least: number, field: string): number {
+  if (value < least) throw invalid(`${field}: expected ${least} or more, got ${value}`);
   return value;
 }
 

@@ -159,7 +159,7 @@ export async function certifyRemoval(job: AnyJob, plans: readonly FixedPlan[]): 
       ? { plan: plans[0]!, attempt: judge(await part.measure(plans[0]!), plans[0]!.predicted, options) }
       : await certifyFixed(part, plans, lossBudget, options);
   const { flops, bound } = attempt.certificate;
-  if (flops >= job.dense) throw nothingSaved(job, flops);
+  if (flops >= job.dense && !plan.bits) throw nothingSaved(job, flops);
   const budget = lossBudget ?? Math.max(bound, 0);
   return {
     removed: plan,

@@ -2,11 +2,11 @@ import { setImmediate } from 'node:timers/promises';
 import { HeartwoodError } from '../../errors/error.js';
 import type { MeasuredRow } from '../calibration/table.js';
 import type { AnyJob } from '../job.js';
-import type { FixedPlan } from '../plan.js';
+import type { BitsChoice, FixedPlan } from '../plan.js';
 import { leastHeads, leastNeurons, removals, type RemovalStep, type UnitFamily } from '../selection/fixed-units.js';
 import { budgetFor } from '../stages/budget.js';
 import { budgetTable } from '../statistics/thresholds.js';
-import { FIXED_KINDS, type FixedUnit, type PreparedPart } from '../tasks/task.js';
+import { FIXED_KINDS, type FixedKind, type FixedUnit, type PreparedPart } from '../tasks/task.js';
 import { fixedCurvature } from './policies.js';
 import { nothingRemoved, type RemovedUnits } from './remove.js';
 
@@ -30,7 +30,7 @@ export interface MeasuredPrefix {
 }
 
 /**
- * Chooses the heads and neurons to remove; none when none were asked for. In order of FLOPs saved per predicted nat, under the
+ * Chooses the heads and neurons to remove, of weights with the bits that were asked for; none when none of it was asked for. In order of FLOPs saved per predicted nat, under the
  * default policy with interactions (½ sᵀHs with the mean KL Hessian over the gates of both kinds); how far along that order is then decided
  * by what the searched samples measure, together with what merging tokens saves for the rest of the target.
  *
@@ -44,26 +44,28 @@ export async function chooseFixedUnits(
 ): Promise<readonly FixedPlan[]> {
   const { request, task } = job;
   const kinds = FIXED_KINDS.filter((kind) => request.units.includes(kind));
-  if (kinds.length === 0) return [];
+  const bits = request.bits === undefined ? undefined : task.uniformBits(request.bits);
+  if (kinds.length === 0 && !bits) return [];
   const units = task.units(kinds);
-  const family: UnitFamily = {
-    name: 'units',
-    curvature: await fixedCurvature(request.policy, task, kinds, request.seed),
-    cost: units.map(({ cost }) => cost),
-    group: units.map(({ group }) => group),
-    least: [...alike(task.blocks, leastHeads), ...alike(task.blocks, leastNeurons)],
-  };
+  const order = units.length > 0 ? removals([await familyOf(job, kinds, units)]) : [];
   const { lossBudget, flopsSaved } = request;
   const removed = (steps: readonly RemovalStep[]) => removedBy(steps, units, task.blocks);
-  const prefixes = await measureOrder(job, await task.prepare('search'), removals([family]), removed);
+  const prefixes = await measureOrder(job, await task.prepare('search'), order, removed, bits);
   const rows = await tokenRows();
   const chosen =
     rows.length === 0 && lossBudget !== undefined
       ? prefixes.filter(({ measured }) => measured <= lossBudget).sort((a, b) => a.measured - b.measured)
       : [lossBudget !== undefined ? withinBudget(prefixes, rows, lossBudget) : saving(prefixes, rows, flopsSaved!)];
-  const plans = chosen
+  // Fewer bits that alone cost more than the budget are refused with what they cost.
+  const tried = bits && chosen.length === 0 ? prefixes.slice(0, 1) : chosen;
+  const plans = tried
     .filter((prefix) => prefix !== undefined)
-    .map(({ removed, predicted, measured }): FixedPlan => ({ ...removed, predicted, measured }));
+    .map(({ removed, predicted, measured }): FixedPlan => ({
+      ...removed,
+      ...(bits ? { bits } : {}),
+      predicted,
+      measured,
+    }));
   if (plans.length > 0) return plans;
   if (rows.length > 0 || lossBudget !== undefined)
     return [{ ...nothingRemoved(task.blocks), predicted: 0, measured: 0 }];
@@ -72,6 +74,20 @@ export async function chooseFixedUnits(
     'FAILED_PRECONDITION',
     `a share of ${flopsSaved} of the FLOPs cannot be saved by ${kinds.join(' and ')} alone; the most that can is ${most.toFixed(3)}`,
   );
+}
+
+async function familyOf(
+  { request, task }: AnyJob,
+  kinds: readonly FixedKind[],
+  units: readonly FixedUnit[],
+): Promise<UnitFamily> {
+  return {
+    name: 'units',
+    curvature: await fixedCurvature(request.policy, task, kinds, request.seed),
+    cost: units.map(({ cost }) => cost),
+    group: units.map(({ group }) => group),
+    least: [...alike(task.blocks, leastHeads), ...alike(task.blocks, leastNeurons)],
+  };
 }
 
 const alike = (count: number, value: number): number[] => new Array<number>(count).fill(value);
@@ -85,14 +101,15 @@ async function measureOrder(
   part: PreparedPart,
   order: Iterable<RemovalStep>,
   removed: (steps: readonly RemovalStep[]) => RemovedUnits,
+  bits: BitsChoice | undefined,
 ): Promise<MeasuredPrefix[]> {
   const { request, context, dense } = job;
   const { lossBudget = Infinity, flopsSaved = Infinity } = request;
   const prefixes: MeasuredPrefix[] = [];
   const steps: RemovalStep[] = [];
-  const network = await part.openGated();
+  const network = await part.openGated(bits);
   const measure = async (count: number) => {
-    const { predicted, saved } = steps[count - 1]!;
+    const { predicted, saved } = steps[count - 1] ?? { predicted: 0, saved: 0 };
     const units = removed(steps.slice(0, count));
     const measured = await network.measure(units);
     prefixes.push({ removed: units, predicted, saved: saved / dense, measured });
@@ -110,6 +127,9 @@ async function measureOrder(
   };
   try {
     let within = 0;
+    const first = bits ? 1 : 0;
+    // Fewer bits may cost all of the budget by themselves.
+    if (bits && (await measure(0)) > lossBudget) return prefixes;
     for (const step of order) {
       // Thousands of steps in a row would keep the process from its signals, streams and leases.
       if (steps.length % stepsAtOnce === 0) await setImmediate();
@@ -117,7 +137,7 @@ async function measureOrder(
       steps.push(step);
       const saved = step.saved / dense;
       const target = saved >= flopsSaved;
-      if (saved < (levels[prefixes.length] ?? Infinity) && !target) continue;
+      if (saved < (levels[prefixes.length - first] ?? Infinity) && !target) continue;
       const measured = await measure(steps.length);
       if (target) return prefixes;
       if (measured > lossBudget) {

@@ -1,5 +1,6 @@
 import { curvatureFactors } from '../../curvature/factors.js';
 import { meanSlopes } from '../../curvature/slopes.js';
+import { invalid } from '../../errors/error.js';
 import type { Checkpoint } from '../../models/checkpoint.js';
 import { specOf } from '../../models/classifier.js';
 import { IMAGE_CLASSIFICATION } from '../../store/manifest.js';
@@ -41,6 +42,9 @@ export function imageTask(job: Opened<CalibrationData>): PruningTask {
     factors: (kinds) => curvatureFactors(checkpoint, fit, { kinds, seed: request.seed }, quietly),
     slopes: (kinds) => meanSlopes(checkpoint, fit, kinds, quietly),
     magnitudes: (kinds) => squaredNorms(checkpoint, classifierLayout(spec), kinds),
+    uniformBits() {
+      throw invalid('bits: expected none for a classifier of images, whose weights are float32');
+    },
     async prepare(part) {
       const samples = await preparePart(job, part);
       return {

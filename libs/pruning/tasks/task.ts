@@ -1,8 +1,9 @@
+import type { Bits } from '../../models/quantisation/blocks.js';
 import type { CurvatureFactors } from '../../curvature/factors.js';
 import type { RemovedUnits } from '../fixed/remove.js';
 import type { ImageManifestDraft, TextManifestDraft } from '../../store/publish.js';
 import type { LossMeasures } from '../measure/measure.js';
-import type { Plan, PredictorArrays } from '../plan.js';
+import type { BitsChoice, FixedChoice, Plan, PredictorArrays } from '../plan.js';
 
 /** Kinds of units that can go for good. */
 export const FIXED_KINDS = ['heads', 'neurons'] as const;
@@ -35,9 +36,10 @@ export interface NetworkMeasures {
 
 /** One part of the calibration data, with the unpruned model's answers to it. */
 export interface PreparedPart {
-  openGated(): Promise<GatedNetwork>;
-  /** The network without these units, as it would be served. */
-  measure(removed: RemovedUnits | null): Promise<NetworkMeasures>;
+  /** The unpruned network with gates. @param bits of its matrices */
+  openGated(bits?: BitsChoice): Promise<GatedNetwork>;
+  /** The network that a choice leaves, as it would be served. */
+  measure(choice: FixedChoice | null): Promise<NetworkMeasures>;
 }
 
 /**
@@ -57,6 +59,8 @@ export interface PruningTask {
   slopes(kinds: readonly FixedKind[]): Promise<Float64Array>;
   /** The summed squares of the weights that go with each, in the order of `units`. */
   magnitudes(kinds: readonly FixedKind[]): Promise<Float64Array>;
+  /** Every matrix with as many bits; throws INVALID_ARGUMENT for a model that is not quantised. */
+  uniformBits(bits: Bits): BitsChoice;
   prepare(part: 'search' | 'certify'): Promise<PreparedPart>;
   /** Writes the model that the plan makes, and what belongs to it, into the folder of a version; gives what its manifest says of it alone. */
   write(directory: string, plan: Plan, arrays: PredictorArrays): Promise<TaskDraft>;

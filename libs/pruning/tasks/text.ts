@@ -1,11 +1,13 @@
 import { mkdir } from 'node:fs/promises';
 import { curvatureFactors } from '../../curvature/factors.js';
 import { meanSlopes } from '../../curvature/slopes.js';
+import type { CausalSpec } from '../../models/architectures/gpt-neox.js';
 import { causalSpecOf } from '../../models/causal-lm.js';
 import type { Checkpoint } from '../../models/checkpoint.js';
 import { buildGenerationGraph, type GenerationNetwork } from '../../models/generation-graph.js';
 import { packAttention } from '../../models/packed-attention.js';
-import { checkpointWeights } from '../../models/weights.js';
+import { quantiseNetwork, uniformBits, type MatrixLayout } from '../../models/quantisation/network.js';
+import { checkpointWeights, quantisedWeights, type Weights } from '../../models/weights.js';
 import type { Tensor } from '../../onnx/ir.js';
 import { loadGraph } from '../../runtime/load-graph.js';
 import type { Session } from '../../runtime/runtime.js';
@@ -14,10 +16,10 @@ import type { TextPart } from '../../store/text-part.js';
 import { causalLayout } from '../fixed/layout.js';
 import { gatesWithout } from '../fixed/gates.js';
 import { squaredNorms } from '../fixed/magnitudes.js';
-import { removeUnits, type RemovedUnits } from '../fixed/remove.js';
+import { nothingRemoved, removeUnits, type RemovedUnits } from '../fixed/remove.js';
 import type { Opened } from '../job.js';
 import { meanOf } from '../measure/measure.js';
-import type { Plan } from '../plan.js';
+import type { BitsChoice, FixedChoice, Plan } from '../plan.js';
 import { readTextFiles, textPartOf, writeTextArtefact } from '../text/artefact.js';
 import { comparisonGraph } from '../text/comparison.js';
 import { costWindow, textCost, unitFlops } from '../text/cost.js';
@@ -44,6 +46,7 @@ export function textTask(job: Opened<TextCalibration>): PruningTask {
     factors: (kinds) => curvatureFactors(checkpoint, fit, { kinds, seed: request.seed }, quietly),
     slopes: (kinds) => meanSlopes(checkpoint, fit, kinds, quietly),
     magnitudes: (kinds) => squaredNorms(checkpoint, causalLayout(spec), kinds),
+    uniformBits: (bits) => Object.fromEntries(uniformBits(spec, bits)),
     prepare: (part) => preparePart(job, part),
     async write(directory, plan) {
       const { crossEntropy } = plan.certificate;
@@ -63,9 +66,8 @@ export async function applyTextPlan(
   checkpoint: Checkpoint,
   workDirectory: string,
 ): Promise<GenerationNetwork> {
-  await mkdir(workDirectory, { recursive: true });
-  const packed = await packAttention(checkpoint, workDirectory, await textTensors(checkpoint, plan.removed));
-  return buildGenerationGraph(checkpoint, { weights: () => checkpointWeights(checkpoint, packed) });
+  const weights = await textWeights(checkpoint, plan.removed, 'generation', workDirectory);
+  return buildGenerationGraph(checkpoint, { weights: () => weights });
 }
 
 /** Writes the model of a plan and what belongs to it into a folder. */
@@ -75,10 +77,11 @@ export async function writePlannedText(
   checkpoint: Checkpoint,
   workDirectory: string,
 ): Promise<TextPart> {
-  const files = await readTextFiles(checkpoint, causalSpecOf(checkpoint));
+  const dense = causalSpecOf(checkpoint);
+  const files = await readTextFiles(checkpoint, dense);
   const network = await applyTextPlan(plan, checkpoint, workDirectory);
   await writeTextArtefact(directory, network, files);
-  return textPartOf(network, files);
+  return textPartOf(network, files, { dense, bits: plan.removed?.bits });
 }
 
 /** The tensors of a language model that removing units makes smaller. */
@@ -87,6 +90,22 @@ export async function textTensors(
   removed: RemovedUnits | null,
 ): Promise<ReadonlyMap<string, Tensor>> {
   return removed ? removeUnits(checkpoint, causalLayout(causalSpecOf(checkpoint)), removed) : new Map();
+}
+
+/** The weights that a choice leaves, for whole sequences or for generation. What is written lies in `workDirectory`. */
+export async function textWeights(
+  checkpoint: Checkpoint,
+  choice: FixedChoice | null,
+  layout: MatrixLayout,
+  workDirectory: string,
+): Promise<Weights> {
+  await mkdir(workDirectory, { recursive: true });
+  const replaced = await textTensors(checkpoint, choice);
+  const tensors = layout === 'generation' ? await packAttention(checkpoint, workDirectory, replaced) : replaced;
+  const weights = checkpointWeights(checkpoint, tensors);
+  if (!choice?.bits) return weights;
+  const bits = new Map(Object.entries(choice.bits));
+  return quantisedWeights(weights, await quantiseNetwork(checkpoint, bits, { workDirectory, layout, replaced }));
 }
 
 /** Reads the windows of a part and runs the unpruned model on them. */
@@ -109,12 +128,22 @@ async function preparePart(
   } finally {
     await dense.dispose();
   }
-  const openComparison = () => loadGraph(runtime, comparisonGraph(spec, weights()), workDirectory);
+  const openComparison = (bits: BitsChoice | undefined, pruned: Weights) => {
+    const own = bits && headNames(spec).some((name) => name in bits) ? pruned : undefined;
+    return loadGraph(runtime, comparisonGraph(spec, weights(), own), workDirectory);
+  };
   return {
-    async openGated() {
+    async openGated(bits) {
+      const unpruned = { ...nothingRemoved(spec.blocks.length), ...(bits ? { bits } : {}) };
+      const left = await textWeights(checkpoint, unpruned, 'checkpoint', workDirectory);
       const [network, comparison] = await openBoth(
-        () => loadGraph(runtime, gatedNetwork(checkpoint, positions), workDirectory),
-        openComparison,
+        () =>
+          loadGraph(
+            runtime,
+            gatedNetwork(checkpoint, positions, () => left),
+            workDirectory,
+          ),
+        () => openComparison(bits, left),
       );
       return {
         async measure(removed) {
@@ -127,8 +156,8 @@ async function preparePart(
         },
       };
     },
-    async measure(removed) {
-      const left = checkpointWeights(checkpoint, await textTensors(checkpoint, removed));
+    async measure(choice) {
+      const left = await textWeights(checkpoint, choice, 'checkpoint', workDirectory);
       const [network, comparison] = await openBoth(
         () =>
           loadGraph(
@@ -136,7 +165,7 @@ async function preparePart(
             plainNetwork(checkpoint, positions, () => left),
             workDirectory,
           ),
-        openComparison,
+        () => openComparison(choice?.bits, left),
       );
       try {
         const losses = await measureWindows(network, comparison, text, () => ({}), signal);
@@ -146,6 +175,11 @@ async function preparePart(
       }
     },
   };
+}
+
+/** What makes the logits: the vocabulary's own matrix, or the embeddings'. */
+function headNames({ tied, prefix }: CausalSpec): string[] {
+  return tied ? [`${prefix}.embed_in.weight`] : ['embed_out.weight'];
 }
 
 /** Two sessions, or neither. */

@@ -8,6 +8,8 @@ import type { Checkpoint } from '../../models/checkpoint.js';
 import { GENERATION_CONFIG_FILE, type GenerationConfig, readGenerationConfig } from '../../models/generation-config.js';
 import type { GenerationNetwork } from '../../models/generation-graph.js';
 import { writeModel } from '../../onnx/write.js';
+import type { BitsChoice } from '../plan.js';
+import { textCost } from './cost.js';
 import type { TextPart } from '../../store/text-part.js';
 
 /** The file of a checkpoint, and of a version, that holds its tokenizer. */
@@ -44,16 +46,24 @@ export async function writeTextArtefact(folder: string, network: GenerationNetwo
   if (files.generation.file !== undefined) await writeFile(join(folder, GENERATION_CONFIG_FILE), files.generation.file);
 }
 
+export interface TextPartOptions {
+  readonly stages?: readonly number[];
+  readonly dense?: CausalSpec;
+  readonly bits?: BitsChoice | undefined;
+}
+
 /**
  * What the manifest says of a language model.
  * @param stages blocks before which a token stage stands
- * @param bits mean bits of a weight of the matrices, where they are quantised
+ * @param dense the shape of version 1
+ * @param bits of the quantised matrices
  */
 export function textPartOf(
   { spec, caches }: Pick<GenerationNetwork, 'spec' | 'caches'>,
   { generation }: TextFiles,
-  { stages = [], bits }: { readonly stages?: readonly number[]; readonly bits?: number } = {},
+  { stages = [], dense = spec, bits }: TextPartOptions = {},
 ): TextPart {
+  const cost = textCost(spec, bits);
   return {
     tokenizer: TOKENIZER_FILE,
     context: spec.context,
@@ -62,7 +72,9 @@ export function textPartOf(
     eos: [...generation.eos],
     caches: caches.map(({ heads, width }) => ({ heads, width })),
     stages: [...stages],
-    ...(bits === undefined ? {} : { bits }),
+    parameters: { all: cost.parameters, blocks: cost.blockParameters, denseBlocks: textCost(dense).blockParameters },
+    bytesPerToken: cost.bytes,
+    ...(bits === undefined ? {} : { bits: cost.bits }),
     defaults: { ...generation.defaults },
   };
 }

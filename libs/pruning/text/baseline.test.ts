@@ -21,7 +21,8 @@ describe('a language model as version 1', () => {
   test('has its graph, its tokenizer and what Triton is told of it, and is found again', async () => {
     const folder = await writeSmallTextModel(join(root, 'small'), {}, { do_sample: true, temperature: 0.5, top_k: 7 });
     const { published } = await imported(folder, 'small');
-    const { text, flops, ...manifest } = textManifest(published.manifest);
+    const { text: whole, flops, ...manifest } = textManifest(published.manifest);
+    const { parameters, bytesPerToken, ...text } = whole;
     const cache = { heads: 2, width: 16 };
     assert.deepEqual(text, {
       tokenizer: 'tokenizer.json',
@@ -44,6 +45,11 @@ describe('a language model as version 1', () => {
     const { hidden, intermediate, layers, vocabulary } = smallTextShape;
     const products = 2 * (layers * (4 * hidden ** 2 + 2 * hidden * intermediate) + hidden * vocabulary);
     assert.ok(flops.dense > products && flops.dense < 1.5 * products, `${flops.dense} for products of ${products}`);
+
+    const matrices = 4 * hidden ** 2 + 2 * hidden * intermediate;
+    assert.equal(parameters!.blocks, layers * (matrices + 5 * hidden + intermediate));
+    assert.equal(parameters!.denseBlocks, parameters!.blocks);
+    assert.equal(bytesPerToken, 4 * (parameters!.all - hidden * vocabulary));
 
     const again = await imported(folder, 'small');
     assert.deepEqual(again.published.manifest, published.manifest);

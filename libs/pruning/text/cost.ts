@@ -1,4 +1,7 @@
 import type { CausalSpec } from '../../models/architectures/gpt-neox.js';
+import { quantisedBytes } from '../../models/quantisation/blocks.js';
+import { quantisableMatrices } from '../../models/quantisation/network.js';
+import type { BitsChoice } from '../plan.js';
 import type { FixedKind } from '../tasks/task.js';
 
 /** Of an activation, as libs/onnx/flops.ts counts it. */
@@ -19,6 +22,10 @@ export interface TextCost {
   readonly blockParameters: number;
   /** All parameters. */
   readonly parameters: number;
+  /** That a decoded token reads: every weight once but for the embeddings', of which it reads a row. Without the cache. */
+  readonly bytes: number;
+  /** Mean bits of a weight of the matrices that may be quantised. */
+  readonly bits: number;
 }
 
 /** FLOPs of a token that go with one unit, in a window of so many positions. */
@@ -28,8 +35,9 @@ export function unitFlops({ hidden, headWidth }: CausalSpec, kind: FixedKind, po
   return 8 * hidden * headWidth + (4 * headWidth + softmaxFlops) * ((positions + 1) / 2);
 }
 
-/** The cost of a network of these shapes. */
-export function textCost(spec: CausalSpec, positions = costWindow(spec)): TextCost {
+/** The cost of a network of these shapes. @param bits of its quantised matrices, by name */
+export function textCost(spec: CausalSpec, bits: BitsChoice = {}): TextCost {
+  const positions = costWindow(spec);
   const { hidden, headWidth, vocabulary, attentionBias, tied, blocks } = spec;
   let flops = 2 * hidden * vocabulary;
   let blockParameters = 0;
@@ -39,5 +47,18 @@ export function textCost(spec: CausalSpec, positions = costWindow(spec)): TextCo
     if (attentionBias) blockParameters += 3 * heads * headWidth + hidden;
   }
   const norms = (2 * blocks.length + 1) * 2 * hidden;
-  return { flops, blockParameters, parameters: blockParameters + norms + (tied ? 1 : 2) * vocabulary * hidden };
+  const embeddings = (tied ? 1 : 2) * vocabulary * hidden;
+  const parameters = blockParameters + norms + embeddings;
+  let bytes = 4 * (parameters - (tied ? 0 : vocabulary * hidden));
+  let [weights, weighted] = [0, 0];
+  for (const { name, rows, columns } of quantisableMatrices(spec)) {
+    const width = bits[name];
+    weights += rows * columns;
+    weighted += rows * columns * (width ?? 32);
+    const read = tied || name !== embeddingName(spec);
+    if (width !== undefined && read) bytes -= 4 * rows * columns - quantisedBytes(rows, columns, width);
+  }
+  return { flops, blockParameters, parameters, bytes, bits: weighted / weights };
 }
+
+const embeddingName = ({ prefix }: CausalSpec): string => `${prefix}.embed_in.weight`;

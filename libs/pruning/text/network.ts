@@ -15,7 +15,13 @@ export function plainNetwork(checkpoint: Checkpoint, positions: number, weights:
 }
 
 /** With gates on heads and neurons, by which any choice of them can be measured. */
-export function gatedNetwork(checkpoint: Checkpoint, positions: number): Graph {
-  const options: CausalLmOptions = { lowering: 'fused', positions, gates: FIXED_KINDS, name: 'gated' };
+export function gatedNetwork(checkpoint: Checkpoint, positions: number, weights?: () => Weights): Graph {
+  const options: CausalLmOptions = {
+    lowering: 'fused',
+    positions,
+    gates: FIXED_KINDS,
+    name: 'gated',
+    ...(weights ? { weights } : {}),
+  };
   return endingBeforeLogits(buildCausalLm(checkpoint, options));
 }

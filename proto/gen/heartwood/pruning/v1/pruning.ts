@@ -114,13 +114,19 @@ export function stageStateToJSON(object: StageState): string {
 
 /** What to prune and how far. Paths are the pruner's, on its own machine. */
 export interface PruneRequest {
-  /** A Hugging Face folder: config.json, model.safetensors (or a sharded index), preprocessor_config.json. */
+  /**
+   * A Hugging Face folder: config.json, model.safetensors (or a sharded index), and preprocessor_config.json of an image classifier or
+   * tokenizer.json of a language model.
+   */
   modelDirectory: string;
-  /** Calibration data: an image folder, an IDX pair, a CIFAR binary, a .safetensors file, or "demo:digits". */
+  /**
+   * Calibration data: an image folder, an IDX pair, a CIFAR binary, a .safetensors file, or "demo:digits"; of a language model a text
+   * file, a folder of .txt files, a .safetensors file with input_ids, or "demo:brown".
+   */
   data: string;
   /** Name in the model repository; empty for the name of the model's folder. */
   name: string;
-  /** Either: the mean loss in nats per sample that pruning may cost. */
+  /** Either: the mean loss in nats per sample (of text: per predicted token) that pruning may cost. */
   lossBudget?:
     | number
     | undefined;
@@ -128,7 +134,7 @@ export interface PruneRequest {
   flopsSaved?:
     | number
     | undefined;
-  /** Of "tokens", "heads", "neurons"; empty for "tokens". */
+  /** Of "tokens", "heads", "neurons", "bits"; empty for "tokens" of images, "heads" and "neurons" of a language model. */
   units: string[];
   /** "curvature" (the default), "heart", "taylor", "attention", "tome", "magnitude", "random". */
   policy: string;
@@ -141,7 +147,15 @@ export interface PruneRequest {
   /** Seed of everything that is drawn: the split of the data, probes, ties. */
   seed: number;
   /** Confidence of the bound on the measured loss, above 0.5 and below 1; absent for 0.95. */
-  confidence?: number | undefined;
+  confidence?:
+    | number
+    | undefined;
+  /** Tokens of a window of text; absent for 256, or the model's context where that is less. */
+  window?:
+    | number
+    | undefined;
+  /** Bits of every weight matrix of a language model, 4 or 8; absent for 32, or for what the plan chooses where "bits" are units. */
+  bits?: number | undefined;
 }
 
 export interface CreateJobRequest {
@@ -301,6 +315,8 @@ function createBasePruneRequest(): PruneRequest {
     samples: undefined,
     seed: 0,
     confidence: undefined,
+    window: undefined,
+    bits: undefined,
   };
 }
 
@@ -338,6 +354,12 @@ export const PruneRequest: MessageFns<PruneRequest> = {
     }
     if (message.confidence !== undefined) {
       writer.uint32(89).double(message.confidence);
+    }
+    if (message.window !== undefined) {
+      writer.uint32(96).uint32(message.window);
+    }
+    if (message.bits !== undefined) {
+      writer.uint32(104).uint32(message.bits);
     }
     return writer;
   },
@@ -443,6 +465,22 @@ export const PruneRequest: MessageFns<PruneRequest> = {
             message.confidence = reader.double();
             continue;
           }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.window = reader.uint32();
+            continue;
+          }
+          case 13: {
+            if (tag !== 104) {
+              break;
+            }
+
+            message.bits = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -482,6 +520,8 @@ export const PruneRequest: MessageFns<PruneRequest> = {
       samples: isSet(object.samples) ? globalThis.Number(object.samples) : undefined,
       seed: isSet(object.seed) ? globalThis.Number(object.seed) : 0,
       confidence: isSet(object.confidence) ? globalThis.Number(object.confidence) : undefined,
+      window: isSet(object.window) ? globalThis.Number(object.window) : undefined,
+      bits: isSet(object.bits) ? globalThis.Number(object.bits) : undefined,
     };
   },
 
@@ -520,6 +560,12 @@ export const PruneRequest: MessageFns<PruneRequest> = {
     if (message.confidence !== undefined) {
       obj.confidence = floatToJson(message.confidence);
     }
+    if (message.window !== undefined) {
+      obj.window = Math.round(message.window);
+    }
+    if (message.bits !== undefined) {
+      obj.bits = Math.round(message.bits);
+    }
     return obj;
   },
 
@@ -539,6 +585,8 @@ export const PruneRequest: MessageFns<PruneRequest> = {
     message.samples = object.samples ?? undefined;
     message.seed = object.seed ?? 0;
     message.confidence = object.confidence ?? undefined;
+    message.window = object.window ?? undefined;
+    message.bits = object.bits ?? undefined;
     return message;
   },
 };
