@@ -14,7 +14,8 @@ import { fromStatus, isAbort } from '../grpc/errors.js';
 import { toTensorValue } from './inference/wire-tensor.js';
 import type { ComparisonResult } from './comparison/result.js';
 import { compareRemotely, type RemoteComparison, type RemoteSample } from './serving/compare-client.js';
-import { generateRemotely, type TextSource } from './serving/generate-client.js';
+import type { TextSource } from './inference/text-source.js';
+import { generateRemotely } from './serving/generate-client.js';
 import { decodeInput, encodeOutput, joinBytes } from './open-inference/tensor-codec.js';
 
 export interface InferenceRequest {

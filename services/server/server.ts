@@ -143,6 +143,7 @@ export async function startServer(
   const compare = compareCall({
     catalog,
     inference,
+    generation,
     maker,
     allowance: new Allowance(settings.compareMaxBytes),
     maxSamples: settings.compareMaxSamples,

@@ -2,7 +2,7 @@ import { text as readAll } from 'node:stream/consumers';
 import { Command, Option } from 'commander';
 import { invalid } from '../../../libs/errors/error.js';
 import { connectInference } from '../../server/client.js';
-import type { AskedText, TextEnd, TextSource } from '../../server/serving/generate-client.js';
+import type { AskedText, TextEnd, TextSource } from '../../server/inference/text-source.js';
 import type { GeneratedToken } from '../../server/generation/event.js';
 import { examples, integer, jsonOption, number } from '../arguments.js';
 import type { Context } from '../context.js';
@@ -173,7 +173,7 @@ function askedOf(prompt: string, options: Options): AskedText {
     model: options.name,
     version: options.modelVersion,
     prompt,
-    sampling: Object.fromEntries(given) as AskedText['sampling'],
+    sampling: Object.fromEntries(given),
     maxTokens: options.maxTokens,
     stop: options.stop,
     logprobs: options.logprobs,

@@ -2,9 +2,9 @@ import { createRuntime } from '../../../libs/runtime/runtime.js';
 import { openRepository } from '../../../libs/store/repository.js';
 import { asLanguageModel, loadVersion, type ServedLanguageModel } from '../../server/catalog/served-version.js';
 import { manifestBudget } from '../../server/inference/budget.js';
-import { Generation } from '../../server/inference/generation.js';
+import { Generation, textSourceOf } from '../../server/inference/generation.js';
 import { settingsOf } from '../../server/options.js';
-import type { AskedText, TextSource } from '../../server/serving/generate-client.js';
+import type { TextSource } from '../../server/inference/text-source.js';
 
 export interface LocalText {
   readonly repository: string;
@@ -39,20 +39,9 @@ export async function withLocalText<T>(
 }
 
 /** Texts by the same road as a server's. */
-export function sourceOf(served: ServedLanguageModel): TextSource {
+function sourceOf(served: ServedLanguageModel): TextSource {
   const defect = (error: unknown): never => {
     throw error;
   };
-  const generation = new Generation({ resolve: () => served }, manifestBudget, [], defect);
-  return {
-    generate({ model, version, energy: _energy, ...contents }: AskedText, signal) {
-      const call = { model, version: String(version ?? ''), contents: () => contents };
-      return generation.generate(call, signal, async function* ({ events, budget }) {
-        for await (const event of events) {
-          if (event.kind === 'text') yield event;
-          else yield { ...event, model: served.model, version: served.version, budget };
-        }
-      });
-    },
-  };
+  return textSourceOf(new Generation({ resolve: () => served }, manifestBudget, [], defect));
 }

@@ -95,6 +95,36 @@ function lane(version: number, wrong: (sample: number) => boolean, told: (sample
   return { version, policy: version === 1 ? 'unpruned' : 'curvature', answer } satisfies Lane<Numbered>;
 }
 
+describe('a comparison of texts', () => {
+  it('measures first and later tokens, and the tokens until the texts part', async () => {
+    const lane = (version: number): Lane<Numbered> => ({
+      version,
+      policy: 'unpruned',
+      answer: async ({ samples }) => {
+        const [sample = 0] = samples;
+        // Version 2 parts from version 1 at its third token, of every second text.
+        const tokens = [1, 2, version === 2 && sample % 2 === 1 ? 9 : 3, 4];
+        const facts = { tokensKept: [8 / version], flops: 100 / version, budget: version === 2 ? 0.5 : undefined };
+        return Promise.resolve({ tokens, firstTokenMs: 40 / version, nextTokenMs: 10 / version, ...facts });
+      },
+    });
+    const result = await compareLanes([lane(1), lane(2)], source(40), usual, { signal });
+    const [first, second] = result.versions;
+    assert.deepEqual(first!.text!.firstToken, { p50: 40, p95: 40 });
+    assert.deepEqual(second!.text!.nextToken, { p50: 5, p95: 5 });
+    assert.deepEqual([first!.text!.tokens, first!.kl, first!.accuracy], [4, null, null]);
+    assert.equal(first!.text!.tokensPerSecond, 4 * first!.throughput);
+    assert.deepEqual([first!.agreement, second!.agreement], [1, 0.75]);
+    assert.deepEqual([second!.tokensKept, second!.budget, second!.text!.joulesPerToken], [[4], 0.5, null]);
+    const differences = second!.differences!;
+    for (const measure of ['firstTokenP50', 'firstTokenP95', 'nextTokenP50', 'nextTokenP95'] as const)
+      assert.deepEqual(differences[measure]!.interval, { low: 0.5, high: 0.5 }, measure);
+    const agreement = differences.agreement!;
+    assert.ok(agreement.interval!.low < 0.75 && agreement.interval!.high > 0.75 && agreement.interval!.high <= 1);
+    assert.equal(differences.kl, undefined);
+  });
+});
+
 describe('a comparison', () => {
   it('measures what the versions answered, on the same samples', async () => {
     const asked: [number, readonly number[]][] = [];
@@ -135,7 +165,7 @@ describe('a comparison', () => {
     assert.equal(first!.differences, null);
     // Two classes whose logits, 2 apart, change places on a quarter of the samples: KL = 2 (p − q), p = e² / (1 + e²).
     const p = Math.exp(2) / (1 + Math.exp(2));
-    assert.ok(Math.abs(second!.kl - (2 * (2 * p - 1)) / 4) < 1e-6);
+    assert.ok(Math.abs(second!.kl! - (2 * (2 * p - 1)) / 4) < 1e-6);
     const differences = second!.differences!;
     assert.deepEqual(differences.flops, { kind: 'ratio', value: 2, interval: { low: 2, high: 2 }, thin: false });
     assert.equal(differences.accuracy!.value, -0.25);
@@ -269,19 +299,22 @@ describe('the summary', () => {
         policy: 'unpruned',
         latencies,
         rounds: latencies.map((_, at) => at),
+        firstToken: [],
+        nextToken: [],
+        generated: 0,
         roundMs: latencies,
         roundJoules: latencies.map((ms) => ms / 50),
         roundSamples: latencies.map(() => 1),
         flops: new Float64Array(requests).fill(7),
         correct: new Uint8Array(requests),
         crossEntropy: new Float64Array(requests),
-        agrees: new Uint8Array(requests).fill(1),
+        agrees: new Float64Array(requests).fill(1),
         kl: new Float64Array(requests),
         tokensKept: [],
         budget: undefined,
       };
     };
-    return { lanes: [of(1, 1), of(2, 0.5)], samples: requests, labelled: false, meter: 'a meter' };
+    return { lanes: [of(1, 1), of(2, 0.5)], samples: requests, labelled: false, texts: false, meter: 'a meter' };
   }
 
   it('of known times is exact, and the same bit for bit by the same seed', async () => {

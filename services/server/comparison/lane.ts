@@ -6,8 +6,11 @@ export interface SampleBatch {
   readonly labels?: ArrayLike<number>;
 }
 
-/** What a version answered to one request. */
-export interface LaneAnswer {
+/** What a version answered to one request: the classes of its samples, or a text. */
+export type LaneAnswer = ClassAnswer | TextAnswer;
+
+/** What a classifier answered. */
+export interface ClassAnswer {
   /** [samples, classes]. */
   readonly logits: Float32Array;
   readonly classes: number;
@@ -17,6 +20,22 @@ export interface LaneAnswer {
   readonly flops: readonly number[];
   /** Nats that each sample was answered at; absent where the version has no budget. */
   readonly budget?: readonly number[] | undefined;
+}
+
+/** What a language model answered to a request of one prompt. */
+export interface TextAnswer {
+  /** Generated, in their order. */
+  readonly tokens: readonly number[];
+  /** Milliseconds from the request to its first token. */
+  readonly firstTokenMs: number;
+  /** Milliseconds a token after the first, their mean; undefined of a text of one token. */
+  readonly nextTokenMs: number | undefined;
+  /** Tokens of the prompt that each stage left. */
+  readonly tokensKept: readonly number[];
+  /** Of prompt and text. */
+  readonly flops: number;
+  /** Nats that it was asked with; undefined where the version has no budget. */
+  readonly budget: number | undefined;
 }
 
 /** One version, however it is reached: a session of this process, a server's own inference, a client of a server. */

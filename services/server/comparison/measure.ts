@@ -1,7 +1,16 @@
 import { argmax, klDivergence, logSoftmax } from '../../../libs/pruning/measure/divergence.js';
 import { joulesBetween } from '../../../libs/energy/meter.js';
-import { invalid } from '../../../libs/errors/error.js';
-import type { ComparisonMeter, ComparisonSettings, Lane, LaneAnswer, SampleBatch, SampleSource } from './lane.js';
+import { internal, invalid } from '../../../libs/errors/error.js';
+import type {
+  ClassAnswer,
+  ComparisonMeter,
+  ComparisonSettings,
+  Lane,
+  LaneAnswer,
+  SampleBatch,
+  SampleSource,
+  TextAnswer,
+} from './lane.js';
 import { requestsInRound, roundsOf } from './schedule.js';
 
 /** What was measured of one version; nothing of it is summed up yet. */
@@ -11,16 +20,24 @@ export interface LaneMeasurements {
   /** Milliseconds of each request, and the round that it was in. */
   readonly latencies: number[];
   readonly rounds: number[];
+  /** Of each request that was a text: milliseconds to its first token, and of each one after (NaN where there was none). */
+  readonly firstToken: number[];
+  readonly nextToken: number[];
+  /** Generated in all. */
+  generated: number;
   /** Of each round: milliseconds from its first request to its last answer, and joules; NaN where they are not known. */
   readonly roundMs: number[];
   readonly roundJoules: number[];
   /** Samples of each round, which all versions share. */
   readonly roundSamples: number[];
-  /** Of each sample. `correct` and `agrees` (with the first version) are 0 or 1; `crossEntropy` and `kl` (to it) in nats. */
+  /**
+   * Of each sample. `correct` and `agrees` (with the first version) are 0 or 1, but of a text `agrees` is the share of its tokens until it parts
+   * from the first version's; `crossEntropy` and `kl` (to it) in nats.
+   */
   readonly flops: Float64Array;
   readonly correct: Uint8Array;
   readonly crossEntropy: Float64Array;
-  readonly agrees: Uint8Array;
+  readonly agrees: Float64Array;
   readonly kl: Float64Array;
   /** Summed over the samples, by stage. */
   readonly tokensKept: number[];
@@ -32,6 +49,8 @@ export interface Measurements {
   readonly lanes: readonly LaneMeasurements[];
   readonly samples: number;
   readonly labelled: boolean;
+  /** Whether the answers are texts. */
+  readonly texts: boolean;
   readonly meter: string | undefined;
 }
 
@@ -92,7 +111,8 @@ export async function measureLanes<Batch extends SampleBatch>(
   for (const [at, into] of measured.entries()) {
     for (const known of await Promise.all(joules[at]!)) into.roundJoules.push(known ?? NaN);
   }
-  return { lanes: measured, samples, labelled: source.labelled, meter: meter?.name };
+  const texts = measured[0]!.firstToken.length > 0;
+  return { lanes: measured, samples, labelled: source.labelled && !texts, texts, meter: meter?.name };
 }
 
 /** What ends a run: whoever wanted it, or a request of it that failed, which cancels those beside it. */
@@ -173,13 +193,16 @@ function emptyMeasurements(version: number, policy: string, samples: number): La
     policy,
     latencies: [],
     rounds: [],
+    firstToken: [],
+    nextToken: [],
+    generated: 0,
     roundMs: [],
     roundJoules: [],
     roundSamples: [],
     flops: new Float64Array(samples),
     correct: new Uint8Array(samples),
     crossEntropy: new Float64Array(samples),
-    agrees: new Uint8Array(samples),
+    agrees: new Float64Array(samples),
     kl: new Float64Array(samples),
     tokensKept: [],
     budget: undefined,
@@ -190,6 +213,40 @@ function emptyMeasurements(version: number, policy: string, samples: number): La
 function tally(
   measured: readonly LaneMeasurements[],
   answers: readonly LaneAnswer[],
+  part: readonly number[],
+  labels: ArrayLike<number> | undefined,
+): void {
+  const classes = answers.filter((answer) => 'logits' in answer);
+  const texts = answers.filter((answer) => 'tokens' in answer);
+  if (classes.length === answers.length) tallyClasses(measured, classes, part, labels);
+  else if (texts.length === answers.length && part.length === 1) tallyTexts(measured, texts, part[0]!);
+  else throw internal('answers of different kinds to one request of a comparison');
+}
+
+function tallyTexts(measured: readonly LaneMeasurements[], answers: readonly TextAnswer[], sample: number): void {
+  const first = answers[0]!.tokens;
+  for (const [at, into] of measured.entries()) {
+    const { tokens, firstTokenMs, nextTokenMs, tokensKept, flops, budget } = answers[at]!;
+    into.firstToken.push(firstTokenMs);
+    into.nextToken.push(nextTokenMs ?? NaN);
+    into.generated += tokens.length;
+    into.flops[sample] = flops;
+    const parted = tokens.findIndex((token, place) => token !== first[place]);
+    into.agrees[sample] = parted < 0 ? 1 : parted / tokens.length;
+    addKept(into, tokensKept);
+    if (budget !== undefined) into.budget = (into.budget ?? 0) + budget;
+  }
+}
+
+function addKept(into: LaneMeasurements, kept: readonly number[]): void {
+  kept.forEach((tokens, stage) => {
+    into.tokensKept[stage] = (into.tokensKept[stage] ?? 0) + tokens;
+  });
+}
+
+function tallyClasses(
+  measured: readonly LaneMeasurements[],
+  answers: readonly ClassAnswer[],
   part: readonly number[],
   labels: ArrayLike<number> | undefined,
 ): void {
@@ -215,9 +272,7 @@ function tally(
         into.correct[sample] = best === label ? 1 : 0;
         into.crossEntropy[sample] = -(logs[at]![label] ?? -Infinity);
       }
-      answer.tokensKept[row]!.forEach((tokens, stage) => {
-        into.tokensKept[stage] = (into.tokensKept[stage] ?? 0) + tokens;
-      });
+      addKept(into, answer.tokensKept[row]!);
       const budget = answer.budget?.[row];
       if (budget !== undefined) into.budget = (into.budget ?? 0) + budget;
     }

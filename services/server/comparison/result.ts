@@ -5,6 +5,10 @@ export const measures = [
   'latencyP50',
   'latencyP95',
   'latencyP99',
+  'firstTokenP50',
+  'firstTokenP95',
+  'nextTokenP50',
+  'nextTokenP95',
   'throughput',
   'joules',
   'flops',
@@ -26,6 +30,10 @@ export const differenceKinds: Readonly<Record<Measure, DifferenceKind>> = {
   latencyP50: 'ratio',
   latencyP95: 'ratio',
   latencyP99: 'ratio',
+  firstTokenP50: 'ratio',
+  firstTokenP95: 'ratio',
+  nextTokenP50: 'ratio',
+  nextTokenP95: 'ratio',
   throughput: 'ratio',
   joules: 'ratio',
   flops: 'ratio',
@@ -42,6 +50,20 @@ export interface Difference {
   readonly interval: { readonly low: number; readonly high: number } | null;
   /** Whether a quantile rests on so few requests beyond it that its interval is more a hint than a guarantee. */
   readonly thin: boolean;
+}
+
+/** What a comparison of texts measures beside. */
+export interface TextComparison {
+  /** Generated for a sample, on average. */
+  readonly tokens: number;
+  /** Milliseconds from a request to its first token. */
+  readonly firstToken: { readonly p50: number; readonly p95: number };
+  /** Milliseconds a token after the first, a text's mean. */
+  readonly nextToken: { readonly p50: number; readonly p95: number };
+  /** With all requests that are under way. */
+  readonly tokensPerSecond: number;
+  /** Of the whole machine, a generated token; null without a meter. */
+  readonly joulesPerToken: number | null;
 }
 
 export interface VersionComparison {
@@ -68,10 +90,12 @@ export interface VersionComparison {
   /** Null without labels, as is the mean cross-entropy with them, in nats. */
   readonly accuracy: number | null;
   readonly crossEntropy: number | null;
-  /** Share of the samples on which it answers as the first version does. */
+  /** Share of the samples on which it answers as the first version does; of texts, of the tokens until theirs part. */
   readonly agreement: number;
-  /** Mean KL(first version ‖ this one), nats per sample. */
-  readonly kl: number;
+  /** Mean KL(first version ‖ this one), nats per sample; null of texts. */
+  readonly kl: number | null;
+  /** Of a language model, whose samples are texts; else null. */
+  readonly text: TextComparison | null;
   /** Against the first version; null for that one itself. A measure that was not taken is not in it. */
   readonly differences: Readonly<Partial<Record<Measure, Difference>>> | null;
 }

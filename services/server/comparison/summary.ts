@@ -6,6 +6,7 @@ import {
   type Difference,
   differenceKinds,
   type Measure,
+  type TextComparison,
   type VersionComparison,
 } from './result.js';
 import {
@@ -17,10 +18,22 @@ import {
 } from './statistics.js';
 
 const quantiles = [0.5, 0.95, 0.99] as const;
+const tokenQuantiles = [0.5, 0.95] as const;
 /** A quantile with fewer requests beyond it than this has an interval that is too narrow. */
 const thinTail = 5;
 /** Samples are resampled one by one up to so many, beyond that in as many groups, which gives the same interval for less work. */
 const mostGroups = 1024;
+
+/** The share of the requests beyond a quantile. */
+const tails: Readonly<Partial<Record<Measure, number>>> = {
+  latencyP50: 0.5,
+  latencyP95: 0.05,
+  latencyP99: 0.01,
+  firstTokenP50: 0.5,
+  firstTokenP95: 0.05,
+  nextTokenP50: 0.5,
+  nextTokenP95: 0.05,
+};
 
 type Found = Partial<Record<Measure, Interval | undefined>>;
 
@@ -44,6 +57,7 @@ export async function summariseComparison(
     const options = { confidence, seed, ...(pause ? { pause } : {}) };
     const found: Found = {
       ...(await timeIntervals(lanes[0]!, lane, measured, options)),
+      ...(measured.texts ? await tokenIntervals(lanes[0]!, lane, options) : {}),
       ...(await sampleIntervals(lanes[0]!, lane, measured, options)),
       ...scoreIntervals(lanes[0]!, lane, measured, confidence),
     };
@@ -64,7 +78,7 @@ export async function summariseComparison(
   };
 }
 
-function versionOf(lane: LaneMeasurements, { samples, labelled, meter }: Measurements): VersionComparison {
+function versionOf(lane: LaneMeasurements, { samples, labelled, texts, meter }: Measurements): VersionComparison {
   const sorted = Float64Array.from(lane.latencies).sort();
   const [p50, p95, p99] = quantiles.map((p) => quantileOfSorted(sorted, p)) as [number, number, number];
   return {
@@ -78,15 +92,37 @@ function versionOf(lane: LaneMeasurements, { samples, labelled, meter }: Measure
       mean: mean(lane.latencies),
       distribution: Array.from({ length: 101 }, (_, percent) => quantileOfSorted(sorted, percent / 100)),
     },
-    throughput: (1000 * sum(lane.roundSamples)) / sum(lane.roundMs),
+    throughput: throughputOf(lane),
     joules: joulesOf(lane, meter),
     flops: mean(lane.flops),
     tokensKept: lane.tokensKept.map((tokens) => tokens / samples),
     accuracy: labelled ? mean(lane.correct) : null,
     crossEntropy: labelled ? mean(lane.crossEntropy) : null,
     agreement: mean(lane.agrees),
-    kl: mean(lane.kl),
+    kl: texts ? null : mean(lane.kl),
+    text: texts ? textOf(lane, samples, meter) : null,
     differences: null,
+  };
+}
+
+function throughputOf(lane: LaneMeasurements): number {
+  return (1000 * sum(lane.roundSamples)) / sum(lane.roundMs);
+}
+
+function textOf(lane: LaneMeasurements, samples: number, meter: string | undefined): TextComparison {
+  const at = (values: readonly number[]) => {
+    const sorted = Float64Array.from(values.filter(Number.isFinite)).sort();
+    const [p50, p95] = tokenQuantiles.map((p) => quantileOfSorted(sorted, p)) as [number, number];
+    return { p50, p95 };
+  };
+  const tokens = lane.generated / samples;
+  const joules = joulesOf(lane, meter);
+  return {
+    tokens,
+    firstToken: at(lane.firstToken),
+    nextToken: at(lane.nextToken),
+    tokensPerSecond: throughputOf(lane) * tokens,
+    joulesPerToken: joules === null ? null : joules / tokens,
   };
 }
 
@@ -130,11 +166,42 @@ async function timeIntervals(
   return { latencyP50, latencyP95, latencyP99, throughput, joules };
 }
 
+/** Ratios of the quantiles of the first and of later tokens, over draws of rounds. */
+async function tokenIntervals(first: LaneMeasurements, lane: LaneMeasurements, options: Options): Promise<Found> {
+  const kinds = [(each: LaneMeasurements) => each.firstToken, (each: LaneMeasurements) => each.nextToken];
+  const values = kinds.map((of) =>
+    [first, lane].map((each) => {
+      const known = of(each).flatMap((ms, at) => (Number.isFinite(ms) ? [[ms, each.rounds[at]!] as const] : []));
+      return new ClusteredValues(
+        known.map(([ms]) => ms),
+        known.map(([, round]) => round),
+      );
+    }),
+  );
+  const found = [new Float64Array(2), new Float64Array(2)] as const;
+  const evaluate = (counts: Uint32Array, out: Float64Array): void => {
+    for (const [kind, lanes] of values.entries()) {
+      lanes.forEach((each, at) => each.quantiles(counts, tokenQuantiles, found[at]!));
+      for (let q = 0; q < 2; q++) out[2 * kind + q] = found[1][q]! / found[0][q]!;
+    }
+  };
+  const rounds = lane.roundMs.length;
+  const point = new Float64Array(4);
+  evaluate(new Uint32Array(rounds).fill(1), point);
+  const [firstTokenP50, firstTokenP95, nextTokenP50, nextTokenP95] = await bootstrapIntervals(
+    rounds,
+    point,
+    evaluate,
+    options,
+  );
+  return { firstTokenP50, firstTokenP95, nextTokenP50, nextTokenP95 };
+}
+
 /** The ratio of FLOPs, the rise of the cross-entropy and the KL, over draws of samples. */
 async function sampleIntervals(
   first: LaneMeasurements,
   lane: LaneMeasurements,
-  { samples, labelled }: Measurements,
+  { samples, labelled, texts }: Measurements,
   options: Options,
 ): Promise<Found> {
   const groups = Math.min(samples, mostGroups);
@@ -147,23 +214,34 @@ async function sampleIntervals(
   const dense = grouped((sample) => first.flops[sample]!);
   const flops = grouped((sample) => lane.flops[sample]!);
   const kl = grouped((sample) => lane.kl[sample]!);
+  const agrees = grouped((sample) => lane.agrees[sample]!);
   const rise = grouped((sample) => lane.crossEntropy[sample]! - first.crossEntropy[sample]!);
   const evaluate = (counts: Uint32Array, out: Float64Array): void => {
     const drawn = dot(counts, sizes);
     out[0] = dot(counts, flops) / dot(counts, dense);
     out[1] = dot(counts, kl) / drawn;
     out[2] = dot(counts, rise) / drawn;
+    out[3] = dot(counts, agrees) / drawn;
   };
-  const point = new Float64Array(3);
+  const point = new Float64Array(4);
   evaluate(new Uint32Array(groups).fill(1), point);
-  const [flopsInterval, klInterval, riseInterval] = await bootstrapIntervals(groups, point, evaluate, options);
-  return { flops: flopsInterval, kl: klInterval, ...(labelled ? { crossEntropy: riseInterval } : {}) };
+  const [flopsInterval, klInterval, riseInterval, agreeInterval] = await bootstrapIntervals(
+    groups,
+    point,
+    evaluate,
+    options,
+  );
+  return {
+    flops: flopsInterval,
+    ...(texts ? { agreement: agreeInterval } : { kl: klInterval }),
+    ...(labelled ? { crossEntropy: riseInterval } : {}),
+  };
 }
 
 function scoreIntervals(
   first: LaneMeasurements,
   lane: LaneMeasurements,
-  { samples, labelled }: Measurements,
+  { samples, labelled, texts }: Measurements,
   confidence: number,
 ): Found {
   let [gained, lost] = [0, 0];
@@ -172,7 +250,8 @@ function scoreIntervals(
     if (lane.correct[sample]! < first.correct[sample]!) lost++;
   }
   return {
-    agreement: shareInterval(sum(lane.agrees), samples, confidence),
+    // Of a text it is a share itself, and no hit or miss.
+    ...(texts ? {} : { agreement: shareInterval(sum(lane.agrees), samples, confidence) }),
     ...(labelled ? { accuracy: pairedShareInterval(gained, lost, samples, confidence) } : {}),
   };
 }
@@ -188,7 +267,7 @@ function differencesOf(
     if (base === null || own === null) return;
     const kind = differenceKinds[measure];
     const value = kind === 'ratio' ? own / base : kind === 'difference' ? own - base : own;
-    const beyond = { latencyP50: 0.5, latencyP95: 0.05, latencyP99: 0.01 }[measure as string];
+    const beyond = tails[measure];
     differences[measure] = {
       kind,
       value,
@@ -199,6 +278,10 @@ function differencesOf(
   enter('latencyP50', first.latency.p50, version.latency.p50);
   enter('latencyP95', first.latency.p95, version.latency.p95);
   enter('latencyP99', first.latency.p99, version.latency.p99);
+  enter('firstTokenP50', first.text?.firstToken.p50 ?? null, version.text?.firstToken.p50 ?? null);
+  enter('firstTokenP95', first.text?.firstToken.p95 ?? null, version.text?.firstToken.p95 ?? null);
+  enter('nextTokenP50', first.text?.nextToken.p50 ?? null, version.text?.nextToken.p50 ?? null);
+  enter('nextTokenP95', first.text?.nextToken.p95 ?? null, version.text?.nextToken.p95 ?? null);
   enter('throughput', first.throughput, version.throughput);
   // A meter that did not move tells nothing of a ratio.
   if (first.joules !== 0) enter('joules', first.joules, version.joules);

@@ -6,6 +6,7 @@ import type { EndEvent, GenerationEvent } from '../generation/event.js';
 import type { GenerationRequest, GenerationTerms, Sampling } from '../generation/request.js';
 import type { BudgetPolicy } from './budget.js';
 import type { InferenceObserver, InferenceRecord } from './record.js';
+import type { TextSource } from './text-source.js';
 import { tellAll } from './tell.js';
 import type { Trace } from './trace.js';
 
@@ -136,6 +137,21 @@ function requestOf(
       topP: sampling.topP ?? defaults.topP ?? 1,
       repetitionPenalty: sampling.repetitionPenalty ?? defaults.repetitionPenalty ?? 1,
       seed: sampling.seed,
+    },
+  };
+}
+
+/** Texts by the road of every other request, for who is in this process. */
+export function textSourceOf(generation: Generation): TextSource {
+  return {
+    generate({ model, version, energy: _energy, ...contents }, signal) {
+      const call = { model, version: String(version ?? ''), contents: () => contents };
+      return generation.generate(call, signal, async function* ({ served, events, budget }) {
+        for await (const event of events) {
+          if (event.kind === 'text') yield event;
+          else yield { ...event, model: served.model, version: served.version, budget };
+        }
+      });
     },
   };
 }

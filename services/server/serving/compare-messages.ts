@@ -1,6 +1,7 @@
 /** Between what a comparison comes to and its messages, both ways. */
 import { internal } from '../../../libs/errors/error.js';
 import {
+  type ComparedText,
   type ComparedVersion,
   type CompareDifference,
   type CompareProgress,
@@ -14,6 +15,7 @@ import {
   type DifferenceKind as Kind,
   type Measure,
   measures,
+  type TextComparison,
   type VersionComparison,
 } from '../comparison/result.js';
 
@@ -56,11 +58,33 @@ function versionMessage({ latency, ...rest }: VersionComparison): ComparedVersio
     accuracy: rest.accuracy ?? undefined,
     crossEntropy: rest.crossEntropy ?? undefined,
     agreement: rest.agreement,
-    kl: rest.kl,
+    kl: rest.kl ?? undefined,
+    text: rest.text === null ? undefined : textMessage(rest.text),
     differences: measures.flatMap((measure) => {
       const difference = rest.differences?.[measure];
       return difference ? [differenceMessage(measure, difference)] : [];
     }),
+  };
+}
+
+function textMessage({ firstToken, nextToken, joulesPerToken, ...rest }: TextComparison): ComparedText {
+  return {
+    ...rest,
+    firstTokenP50: firstToken.p50,
+    firstTokenP95: firstToken.p95,
+    nextTokenP50: nextToken.p50,
+    nextTokenP95: nextToken.p95,
+    joulesPerToken: joulesPerToken ?? undefined,
+  };
+}
+
+function textOf(message: ComparedText): TextComparison {
+  return {
+    tokens: message.tokens,
+    firstToken: { p50: message.firstTokenP50, p95: message.firstTokenP95 },
+    nextToken: { p50: message.nextTokenP50, p95: message.nextTokenP95 },
+    tokensPerSecond: message.tokensPerSecond,
+    joulesPerToken: message.joulesPerToken ?? null,
   };
 }
 
@@ -104,7 +128,8 @@ function versionOf(message: ComparedVersion, first: boolean): VersionComparison 
     accuracy: message.accuracy ?? null,
     crossEntropy: message.crossEntropy ?? null,
     agreement: message.agreement,
-    kl: message.kl,
+    kl: message.kl ?? null,
+    text: message.text === undefined ? null : textOf(message.text),
     differences: first ? null : Object.fromEntries(message.differences.map(differenceOf)),
   };
 }

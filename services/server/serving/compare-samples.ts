@@ -12,7 +12,7 @@ export interface HeldBatch extends SampleBatch {
 }
 
 /** The samples of a comparison, in memory. */
-export interface HeldSamples extends SampleSource<HeldBatch> {
+export interface Held<Batch extends SampleBatch> extends SampleSource<Batch> {
   /** Gives their bytes back to the allowance. */
   release(): void;
 }
@@ -41,6 +41,21 @@ export class Allowance {
   give(bytes: number): void {
     this.#held -= bytes;
   }
+
+  /** What one comparison takes of it. `take` as above; `release` gives all of it back, once. */
+  open(): { take(bytes: number): void; release(): void } {
+    let taken = 0;
+    return {
+      take: (bytes) => {
+        this.take(bytes);
+        taken += bytes;
+      },
+      release: () => {
+        this.give(taken);
+        taken = 0;
+      },
+    };
+  }
 }
 
 /** What a sample costs beside its bytes. */
@@ -49,10 +64,13 @@ const longestName = 120;
 
 type Input = { readonly image: Uint8Array } | { readonly pixels: Float32Array };
 
-interface Parts {
-  readonly maker: FeedMaker;
+export interface CompareLimits {
   readonly allowance: Allowance;
   readonly maxSamples: number;
+}
+
+interface Parts extends CompareLimits {
+  readonly maker: FeedMaker;
 }
 
 /**
@@ -64,14 +82,10 @@ export async function receiveSamples(
   served: readonly ServedClassifier[],
   incoming: AsyncIterable<CompareRequest>,
   signal: AbortSignal,
-): Promise<HeldSamples> {
+): Promise<Held<HeldBatch>> {
   const inputs: Input[] = [];
   const labels: number[] = [];
-  let bytes = 0;
-  const release = (): void => {
-    allowance.give(bytes);
-    bytes = 0;
-  };
+  const { take, release } = allowance.open();
   try {
     for await (const { sample } of incoming) {
       const at = inputs.length;
@@ -83,8 +97,7 @@ export async function receiveSamples(
         );
       }
       const size = (sample.image ?? sample.pixels)?.byteLength ?? 0;
-      allowance.take(size + overhead);
-      bytes += size + overhead;
+      take(size + overhead);
       const name = nameOf(sample, at);
       checkLabelled(sample, at, name, labels.length, served);
       const input = await inputOf(sample, name, maker, served, signal);

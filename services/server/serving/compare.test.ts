@@ -78,7 +78,7 @@ describe('Compare', () => {
     assert.equal(second!.flops, cost(17) + cost(13) + cost(9));
     assert.deepEqual([first!.accuracy, second!.accuracy, second!.agreement], [0.8, 0.8, 1]);
     // The pruned fixture adds its budget to all logits, which changes no probability.
-    assert.ok(Math.abs(second!.kl) < 1e-9);
+    assert.ok(Math.abs(second!.kl!) < 1e-9);
     assert.equal(first!.differences, null);
     const ratio = second!.flops / first!.flops;
     assert.equal(second!.differences!.flops!.value, ratio);
@@ -166,7 +166,7 @@ test('bad input: a code and a line that names the setting or the sample', async 
   await withSettings({ warmup: -1 }, /warmup: expected/);
   await withSettings({ seed: 2n ** 62n }, /seed: expected/);
   await withSettings({ confidence: NaN }, /confidence: expected between 0\.5 and 1, got NaN/);
-  await withSettings({ budget: -1 }, /parameter budget: expected a finite number/);
+  await withSettings({ budget: -1 }, /budget: expected a finite number/);
   await withSettings({ budget: NaN }, /parameter budget/);
 
   await bad([settings()], /no samples, expected at least one/);

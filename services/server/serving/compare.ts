@@ -5,24 +5,34 @@ import type {
   CompareResponse,
   CompareSettings,
 } from '../../../proto/gen/heartwood/serving/v1/serving.js';
-import { type Catalog, readyClassifiers } from '../catalog/catalog.js';
-import { asClassifier, type ServedClassifier } from '../catalog/served-version.js';
+import { type Catalog, readyVersions } from '../catalog/catalog.js';
+import {
+  asClassifier,
+  asLanguageModel,
+  isClassifier,
+  type ServedClassifier,
+  type ServedLanguageModel,
+  type ServedVersion,
+} from '../catalog/served-version.js';
 import { checkComparison, compareLanes } from '../comparison/comparison.js';
 import type { ComparisonMeter, ComparisonSettings } from '../comparison/lane.js';
-import type { ComparisonStep } from '../comparison/measure.js';
+import type { ComparisonHooks, ComparisonStep } from '../comparison/measure.js';
 import type { ComparisonResult } from '../comparison/result.js';
-import { budgetParameter } from '../inference/budget.js';
+import { checkBudget } from '../inference/budget.js';
 import type { FeedMaker } from '../inference/feeds.js';
+import { type Generation, textSourceOf } from '../inference/generation.js';
 import type { Inference } from '../inference/inference.js';
 import { laneOf } from './compare-lane.js';
 import { progressMessage, resultMessage } from './compare-messages.js';
-import { type Allowance, receiveSamples, type HeldSamples } from './compare-samples.js';
+import { type Allowance, receiveSamples } from './compare-samples.js';
+import { receiveTexts, textLaneOf, type TextWorkload, usualWorkload } from './compare-texts.js';
 import { latestOf } from './latest.js';
 import { incomingMessages } from './incoming.js';
 
 export interface CompareParts {
   readonly catalog: Catalog;
   readonly inference: Inference;
+  readonly generation: Generation;
   readonly maker: FeedMaker;
   /** Bytes that the samples of all comparisons may hold. */
   readonly allowance: Allowance;
@@ -37,9 +47,15 @@ export interface CompareParts {
 
 /** What was asked for, checked. */
 interface Asked {
-  readonly served: readonly ServedClassifier[];
   readonly settings: ComparisonSettings;
-  readonly budget: number | undefined;
+  /** Takes the samples. */
+  receive(incoming: AsyncIterable<CompareRequest>, signal: AbortSignal): Promise<Received>;
+}
+
+/** Samples, and what they are compared by. */
+interface Received {
+  compare(hooks: ComparisonHooks, settings: ComparisonSettings): Promise<ComparisonResult>;
+  release(): void;
 }
 
 /** ServingService.Compare: one at a time, since two would measure each other. */
@@ -52,22 +68,18 @@ export function compareCall(parts: CompareParts) {
     refuseIf(busy);
     const ending = new AbortController();
     const either = AbortSignal.any([signal, parts.stopping, ending.signal]);
-    let held: HeldSamples | undefined;
+    let held: Received | undefined;
     let mine = false;
     let running: Promise<ComparisonResult> | undefined;
     try {
       const incoming = incomingMessages(requests, { signal: either, idleMs: parts.idleMs });
       const asked = await askedOf(parts, incoming);
-      held = await receiveSamples(parts, asked.served, incoming, either);
+      held = await asked.receive(incoming, either);
       refuseIf(busy);
-      const lanes = asked.served.map((served) => laneOf(parts.inference, served, asked.budget));
       const steps = latestOf<ComparisonStep>();
       busy = mine = true;
-      running = compareLanes(lanes, held, asked.settings, {
-        signal: either,
-        meter: parts.meter,
-        progress: steps.push,
-      });
+      const hooks = { signal: either, meter: parts.meter, progress: steps.push };
+      running = held.compare(hooks, asked.settings);
       running.then(steps.end, steps.end);
       for await (const step of steps) yield { progress: progressMessage(step) };
       yield { result: resultMessage(await running) };
@@ -93,28 +105,62 @@ function refuseIf(busy: boolean): void {
 }
 
 /** The first message. Throws INVALID_ARGUMENT, NOT_FOUND and UNAVAILABLE of a version. */
-async function askedOf({ catalog, maker }: CompareParts, incoming: AsyncIterator<CompareRequest>): Promise<Asked> {
+async function askedOf(parts: CompareParts, incoming: AsyncIterator<CompareRequest>): Promise<Asked> {
   const first = await incoming.next();
   const asked = first.done === true ? undefined : first.value.settings;
   if (asked === undefined) throw invalid('the first message of Compare: expected settings');
-  const served = versionsOf(catalog, asked);
-  const { batch = 1, concurrency = 1, warmup = 3, seed = 0n, confidence = 0.95, budget } = asked;
+  const served = versionsOf(parts.catalog, asked);
+  const { batch = 1, concurrency = 1, warmup = 3, seed = 0n, confidence = 0.95 } = asked;
   const settings = { batch, concurrency, warmup, seed: Number(seed), confidence };
   // Before the samples: those cost the client most.
   checkComparison(Infinity, served.length, settings);
-  if (batch > maker.maxBatch) throw invalid(`batch: ${batch}, expected at most ${maker.maxBatch}`);
-  return {
-    served,
-    settings,
-    budget: budget === undefined ? undefined : budgetParameter({ budget: { doubleParam: budget } }),
+  const budget = asked.budget === undefined ? undefined : checkBudget(asked.budget, 'budget');
+  const receive = isClassifier(served[0]!)
+    ? imagesOf(parts, served.map(asClassifier), batch, budget)
+    : textsOf(parts, served.map(asLanguageModel), batch, { ...workloadOf(asked), budget });
+  return { settings, receive };
+}
+
+function imagesOf(
+  parts: CompareParts,
+  served: readonly ServedClassifier[],
+  batch: number,
+  budget: number | undefined,
+): Asked['receive'] {
+  if (batch > parts.maker.maxBatch) throw invalid(`batch: ${batch}, expected at most ${parts.maker.maxBatch}`);
+  return async (incoming, signal) => {
+    const held = await receiveSamples(parts, served, incoming, signal);
+    const lanes = served.map((each) => laneOf(parts.inference, each, budget));
+    return { release: held.release, compare: (hooks, settings) => compareLanes(lanes, held, settings, hooks) };
   };
 }
 
-function versionsOf(catalog: Catalog, { model, versions }: CompareSettings): ServedClassifier[] {
+function textsOf(
+  parts: CompareParts,
+  served: readonly ServedLanguageModel[],
+  batch: number,
+  workload: TextWorkload,
+): Asked['receive'] {
+  if (batch !== 1)
+    throw invalid(`batch: ${batch}, expected 1 of a language model, which batches by itself: see concurrency`);
+  return async (incoming) => {
+    const held = await receiveTexts(parts, served, workload, incoming);
+    const lanes = served.map(({ manifest }) => textLaneOf(textSourceOf(parts.generation), manifest, workload));
+    return { release: held.release, compare: (hooks, settings) => compareLanes(lanes, held, settings, hooks) };
+  };
+}
+
+function workloadOf({ maxTokens, promptTokens }: CompareSettings): TextWorkload {
+  const workload = { ...usualWorkload, ...(maxTokens ? { maxTokens } : {}), ...(promptTokens ? { promptTokens } : {}) };
+  return workload;
+}
+
+/** The versions that are named, or all that are ready; of one task. */
+function versionsOf(catalog: Catalog, { model, versions }: CompareSettings): ServedVersion[] {
   const twice = versions.find((version, at) => versions.indexOf(version) !== at);
   if (twice !== undefined) throw invalid(`versions: ${twice} is named twice`);
-  if (versions.length > 0) return versions.map((version) => asClassifier(catalog.resolve(model, String(version))));
+  if (versions.length > 0) return versions.map((version) => catalog.resolve(model, String(version)));
   // What there is no version of says so here.
-  const newest = asClassifier(catalog.resolve(model, ''));
-  return readyClassifiers(catalog).filter((served) => served.model === newest.model);
+  const newest = catalog.resolve(model, '');
+  return readyVersions(catalog).filter((served) => served.model === newest.model && served.task === newest.task);
 }

@@ -245,7 +245,15 @@ export interface CompareSettings {
     | bigint
     | undefined;
   /** Of the intervals, between 0.5 and 1. Default 0.95. */
-  confidence?: number | undefined;
+  confidence?:
+    | number
+    | undefined;
+  /** Of language models: tokens that are generated for each prompt. Default 64. */
+  maxTokens?:
+    | number
+    | undefined;
+  /** Of language models: tokens of a sample's text that are the prompt, from its beginning. Default 64. */
+  promptTokens?: number | undefined;
 }
 
 export interface CompareSample {
@@ -256,6 +264,10 @@ export interface CompareSample {
   /** Preprocessed pixels [C, H, W], float32, little-endian. */
   pixels?:
     | Uint8Array
+    | undefined;
+  /** The beginning of a text, for a language model to continue. */
+  text?:
+    | string
     | undefined;
   /** The class; of all samples or of none. */
   label?:
@@ -325,16 +337,35 @@ export interface ComparedVersion {
   crossEntropy?:
     | number
     | undefined;
-  /** Share of the samples on which it answers as the first version does. */
+  /** Share of the samples on which it answers as the first version does; of texts, of the tokens until theirs part. */
   agreement: number;
-  /** Mean KL(first version || this one), nats per sample. */
-  kl: number;
+  /** Mean KL(first version || this one), nats per sample; absent of texts. */
+  kl?:
+    | number
+    | undefined;
   /** Against the first version; none for that one itself. */
   differences: CompareDifference[];
+  /** Of language models; a sample is a text then. */
+  text: ComparedText | undefined;
+}
+
+export interface ComparedText {
+  /** Generated for a sample, on average. */
+  tokens: number;
+  /** Milliseconds from a request to its first token. */
+  firstTokenP50: number;
+  firstTokenP95: number;
+  /** Milliseconds a token after the first, a text's mean. */
+  nextTokenP50: number;
+  nextTokenP95: number;
+  /** With all that are under way. */
+  tokensPerSecond: number;
+  /** Of the whole machine, a generated token; absent without a meter. */
+  joulesPerToken?: number | undefined;
 }
 
 export interface CompareDifference {
-  /** latencyP50, latencyP95, latencyP99, throughput, joules, flops, accuracy, crossEntropy, agreement, kl. */
+  /** latencyP50, latencyP95, latencyP99, firstTokenP50, firstTokenP95, nextTokenP50, nextTokenP95, throughput, joules, flops, accuracy, crossEntropy, agreement, kl. */
   measure: string;
   kind: DifferenceKind;
   value: number;
@@ -1466,6 +1497,8 @@ function createBaseCompareSettings(): CompareSettings {
     budget: undefined,
     seed: undefined,
     confidence: undefined,
+    maxTokens: undefined,
+    promptTokens: undefined,
   };
 }
 
@@ -1504,6 +1537,12 @@ export const CompareSettings: MessageFns<CompareSettings> = {
     }
     if (message.confidence !== undefined) {
       writer.uint32(65).double(message.confidence);
+    }
+    if (message.maxTokens !== undefined) {
+      writer.uint32(72).uint32(message.maxTokens);
+    }
+    if (message.promptTokens !== undefined) {
+      writer.uint32(80).uint32(message.promptTokens);
     }
     return writer;
   },
@@ -1595,6 +1634,22 @@ export const CompareSettings: MessageFns<CompareSettings> = {
             message.confidence = reader.double();
             continue;
           }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.maxTokens = reader.uint32();
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.promptTokens = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1617,6 +1672,16 @@ export const CompareSettings: MessageFns<CompareSettings> = {
       budget: isSet(object.budget) ? globalThis.Number(object.budget) : undefined,
       seed: isSet(object.seed) ? BigInt(object.seed) : undefined,
       confidence: isSet(object.confidence) ? globalThis.Number(object.confidence) : undefined,
+      maxTokens: isSet(object.maxTokens)
+        ? globalThis.Number(object.maxTokens)
+        : isSet(object.max_tokens)
+        ? globalThis.Number(object.max_tokens)
+        : undefined,
+      promptTokens: isSet(object.promptTokens)
+        ? globalThis.Number(object.promptTokens)
+        : isSet(object.prompt_tokens)
+        ? globalThis.Number(object.prompt_tokens)
+        : undefined,
     };
   },
 
@@ -1646,6 +1711,12 @@ export const CompareSettings: MessageFns<CompareSettings> = {
     if (message.confidence !== undefined) {
       obj.confidence = floatToJson(message.confidence);
     }
+    if (message.maxTokens !== undefined) {
+      obj.maxTokens = Math.round(message.maxTokens);
+    }
+    if (message.promptTokens !== undefined) {
+      obj.promptTokens = Math.round(message.promptTokens);
+    }
     return obj;
   },
 
@@ -1662,12 +1733,14 @@ export const CompareSettings: MessageFns<CompareSettings> = {
     message.budget = object.budget ?? undefined;
     message.seed = (object.seed !== undefined && object.seed !== null) ? BigInt(object.seed) : undefined;
     message.confidence = object.confidence ?? undefined;
+    message.maxTokens = object.maxTokens ?? undefined;
+    message.promptTokens = object.promptTokens ?? undefined;
     return message;
   },
 };
 
 function createBaseCompareSample(): CompareSample {
-  return { image: undefined, pixels: undefined, label: undefined, name: "" };
+  return { image: undefined, pixels: undefined, text: undefined, label: undefined, name: "" };
 }
 
 export const CompareSample: MessageFns<CompareSample> = {
@@ -1677,6 +1750,9 @@ export const CompareSample: MessageFns<CompareSample> = {
     }
     if (message.pixels !== undefined) {
       writer.uint32(18).bytes(message.pixels);
+    }
+    if (message.text !== undefined) {
+      writer.uint32(42).string(message.text);
     }
     if (message.label !== undefined) {
       writer.uint32(24).int32(message.label);
@@ -1716,6 +1792,14 @@ export const CompareSample: MessageFns<CompareSample> = {
             message.pixels = reader.bytes();
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.text = reader.string();
+            continue;
+          }
           case 3: {
             if (tag !== 24) {
               break;
@@ -1748,6 +1832,7 @@ export const CompareSample: MessageFns<CompareSample> = {
     return {
       image: isSet(object.image) ? bytesFromBase64(object.image) : undefined,
       pixels: isSet(object.pixels) ? bytesFromBase64(object.pixels) : undefined,
+      text: isSet(object.text) ? globalThis.String(object.text) : undefined,
       label: isSet(object.label) ? globalThis.Number(object.label) : undefined,
       name: isSet(object.name) ? globalThis.String(object.name) : "",
     };
@@ -1760,6 +1845,9 @@ export const CompareSample: MessageFns<CompareSample> = {
     }
     if (message.pixels !== undefined) {
       obj.pixels = base64FromBytes(message.pixels);
+    }
+    if (message.text !== undefined) {
+      obj.text = message.text;
     }
     if (message.label !== undefined) {
       obj.label = Math.round(message.label);
@@ -1777,6 +1865,7 @@ export const CompareSample: MessageFns<CompareSample> = {
     const message = createBaseCompareSample();
     message.image = object.image ?? undefined;
     message.pixels = object.pixels ?? undefined;
+    message.text = object.text ?? undefined;
     message.label = object.label ?? undefined;
     message.name = object.name ?? "";
     return message;
@@ -2250,8 +2339,9 @@ function createBaseComparedVersion(): ComparedVersion {
     accuracy: undefined,
     crossEntropy: undefined,
     agreement: 0,
-    kl: 0,
+    kl: undefined,
     differences: [],
+    text: undefined,
   };
 }
 
@@ -2313,11 +2403,14 @@ export const ComparedVersion: MessageFns<ComparedVersion> = {
     if (message.agreement !== 0) {
       writer.uint32(121).double(message.agreement);
     }
-    if (message.kl !== 0) {
+    if (message.kl !== undefined) {
       writer.uint32(129).double(message.kl);
     }
     for (const v of message.differences) {
       CompareDifference.encode(v!, writer.uint32(138).fork()).join();
+    }
+    if (message.text !== undefined) {
+      ComparedText.encode(message.text, writer.uint32(146).fork()).join();
     }
     return writer;
   },
@@ -2491,6 +2584,14 @@ export const ComparedVersion: MessageFns<ComparedVersion> = {
             message.differences.push(CompareDifference.decode(reader, reader.uint32()));
             continue;
           }
+          case 18: {
+            if (tag !== 146) {
+              break;
+            }
+
+            message.text = ComparedText.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2548,10 +2649,11 @@ export const ComparedVersion: MessageFns<ComparedVersion> = {
         ? globalThis.Number(object.cross_entropy)
         : undefined,
       agreement: isSet(object.agreement) ? globalThis.Number(object.agreement) : 0,
-      kl: isSet(object.kl) ? globalThis.Number(object.kl) : 0,
+      kl: isSet(object.kl) ? globalThis.Number(object.kl) : undefined,
       differences: globalThis.Array.isArray(object?.differences)
         ? object.differences.map((e: any) => CompareDifference.fromJSON(e))
         : [],
+      text: isSet(object.text) ? ComparedText.fromJSON(object.text) : undefined,
     };
   },
 
@@ -2602,11 +2704,14 @@ export const ComparedVersion: MessageFns<ComparedVersion> = {
     if (message.agreement !== 0) {
       obj.agreement = floatToJson(message.agreement);
     }
-    if (message.kl !== 0) {
+    if (message.kl !== undefined) {
       obj.kl = floatToJson(message.kl);
     }
     if (message.differences?.length) {
       obj.differences = message.differences.map((e) => CompareDifference.toJSON(e));
+    }
+    if (message.text !== undefined) {
+      obj.text = ComparedText.toJSON(message.text);
     }
     return obj;
   },
@@ -2631,8 +2736,208 @@ export const ComparedVersion: MessageFns<ComparedVersion> = {
     message.accuracy = object.accuracy ?? undefined;
     message.crossEntropy = object.crossEntropy ?? undefined;
     message.agreement = object.agreement ?? 0;
-    message.kl = object.kl ?? 0;
+    message.kl = object.kl ?? undefined;
     message.differences = object.differences?.map((e) => CompareDifference.fromPartial(e)) || [];
+    message.text = (object.text !== undefined && object.text !== null)
+      ? ComparedText.fromPartial(object.text)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseComparedText(): ComparedText {
+  return {
+    tokens: 0,
+    firstTokenP50: 0,
+    firstTokenP95: 0,
+    nextTokenP50: 0,
+    nextTokenP95: 0,
+    tokensPerSecond: 0,
+    joulesPerToken: undefined,
+  };
+}
+
+export const ComparedText: MessageFns<ComparedText> = {
+  encode(message: ComparedText, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.tokens !== 0) {
+      writer.uint32(9).double(message.tokens);
+    }
+    if (message.firstTokenP50 !== 0) {
+      writer.uint32(17).double(message.firstTokenP50);
+    }
+    if (message.firstTokenP95 !== 0) {
+      writer.uint32(25).double(message.firstTokenP95);
+    }
+    if (message.nextTokenP50 !== 0) {
+      writer.uint32(33).double(message.nextTokenP50);
+    }
+    if (message.nextTokenP95 !== 0) {
+      writer.uint32(41).double(message.nextTokenP95);
+    }
+    if (message.tokensPerSecond !== 0) {
+      writer.uint32(49).double(message.tokensPerSecond);
+    }
+    if (message.joulesPerToken !== undefined) {
+      writer.uint32(57).double(message.joulesPerToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ComparedText {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseComparedText();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 9) {
+              break;
+            }
+
+            message.tokens = reader.double();
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.firstTokenP50 = reader.double();
+            continue;
+          }
+          case 3: {
+            if (tag !== 25) {
+              break;
+            }
+
+            message.firstTokenP95 = reader.double();
+            continue;
+          }
+          case 4: {
+            if (tag !== 33) {
+              break;
+            }
+
+            message.nextTokenP50 = reader.double();
+            continue;
+          }
+          case 5: {
+            if (tag !== 41) {
+              break;
+            }
+
+            message.nextTokenP95 = reader.double();
+            continue;
+          }
+          case 6: {
+            if (tag !== 49) {
+              break;
+            }
+
+            message.tokensPerSecond = reader.double();
+            continue;
+          }
+          case 7: {
+            if (tag !== 57) {
+              break;
+            }
+
+            message.joulesPerToken = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ComparedText {
+    return {
+      tokens: isSet(object.tokens) ? globalThis.Number(object.tokens) : 0,
+      firstTokenP50: isSet(object.firstTokenP50)
+        ? globalThis.Number(object.firstTokenP50)
+        : isSet(object.first_token_p50)
+        ? globalThis.Number(object.first_token_p50)
+        : 0,
+      firstTokenP95: isSet(object.firstTokenP95)
+        ? globalThis.Number(object.firstTokenP95)
+        : isSet(object.first_token_p95)
+        ? globalThis.Number(object.first_token_p95)
+        : 0,
+      nextTokenP50: isSet(object.nextTokenP50)
+        ? globalThis.Number(object.nextTokenP50)
+        : isSet(object.next_token_p50)
+        ? globalThis.Number(object.next_token_p50)
+        : 0,
+      nextTokenP95: isSet(object.nextTokenP95)
+        ? globalThis.Number(object.nextTokenP95)
+        : isSet(object.next_token_p95)
+        ? globalThis.Number(object.next_token_p95)
+        : 0,
+      tokensPerSecond: isSet(object.tokensPerSecond)
+        ? globalThis.Number(object.tokensPerSecond)
+        : isSet(object.tokens_per_second)
+        ? globalThis.Number(object.tokens_per_second)
+        : 0,
+      joulesPerToken: isSet(object.joulesPerToken)
+        ? globalThis.Number(object.joulesPerToken)
+        : isSet(object.joules_per_token)
+        ? globalThis.Number(object.joules_per_token)
+        : undefined,
+    };
+  },
+
+  toJSON(message: ComparedText): unknown {
+    const obj: any = {};
+    if (message.tokens !== 0) {
+      obj.tokens = floatToJson(message.tokens);
+    }
+    if (message.firstTokenP50 !== 0) {
+      obj.firstTokenP50 = floatToJson(message.firstTokenP50);
+    }
+    if (message.firstTokenP95 !== 0) {
+      obj.firstTokenP95 = floatToJson(message.firstTokenP95);
+    }
+    if (message.nextTokenP50 !== 0) {
+      obj.nextTokenP50 = floatToJson(message.nextTokenP50);
+    }
+    if (message.nextTokenP95 !== 0) {
+      obj.nextTokenP95 = floatToJson(message.nextTokenP95);
+    }
+    if (message.tokensPerSecond !== 0) {
+      obj.tokensPerSecond = floatToJson(message.tokensPerSecond);
+    }
+    if (message.joulesPerToken !== undefined) {
+      obj.joulesPerToken = floatToJson(message.joulesPerToken);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ComparedText>): ComparedText {
+    return ComparedText.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ComparedText>): ComparedText {
+    const message = createBaseComparedText();
+    message.tokens = object.tokens ?? 0;
+    message.firstTokenP50 = object.firstTokenP50 ?? 0;
+    message.firstTokenP95 = object.firstTokenP95 ?? 0;
+    message.nextTokenP50 = object.nextTokenP50 ?? 0;
+    message.nextTokenP95 = object.nextTokenP95 ?? 0;
+    message.tokensPerSecond = object.tokensPerSecond ?? 0;
+    message.joulesPerToken = object.joulesPerToken ?? undefined;
     return message;
   },
 };
