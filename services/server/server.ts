@@ -12,7 +12,6 @@ import { Catalog } from './catalog/catalog.js';
 import { healthOf } from './catalog/health.js';
 import { ImagePool } from './inference/image-pool.js';
 import { openServerEnergy } from './energy/energy.js';
-import { observeBy } from './generation/observers.js';
 import { Generation } from './inference/generation.js';
 import { Inference } from './inference/inference.js';
 import { openInference } from './open-inference/service.js';
@@ -89,9 +88,12 @@ export async function startServer(
       const { model } = manifest;
       const account = (scheduler: Scheduler) => energy.account(model, version, scheduler);
       const spent = energy.accountGeneration(model, version);
-      const watching = [...(spent ? [spent] : []), generationMetrics.observer({ model, version })];
-      const observer = observeBy(watching, (error) => report(error, 'an observer of generation'));
-      const loading = { ...settings, instances, warmUpSizes, account, generation: { observer, energy: spent } };
+      const watching = {
+        observers: [...(spent ? [spent] : []), generationMetrics.observer({ model, version })],
+        energy: spent,
+        report: (error: unknown) => report(error, 'an observer of generation'),
+      };
+      const loading = { ...settings, instances, warmUpSizes, account, ...watching };
       return energy.beside(() => loadVersion(repository, runtime, entry, loading, signal));
     },
     {

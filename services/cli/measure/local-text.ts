@@ -26,7 +26,7 @@ export async function withLocalText<T>(
   const entry = await repository.resolve(name, version);
   const runtime = createRuntime({ workers: 1 });
   try {
-    const settings = { ...settingsOf({ repository: directory }), instances: 1, warmUpSizes: [] };
+    const settings = { ...settingsOf({ repository: directory }), instances: 1, warmUpSizes: [], warmUp: false };
     const served = asLanguageModel(await loadVersion(repository, runtime, entry, settings, signal));
     try {
       return await work(sourceOf(served));

@@ -4,13 +4,12 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { createRuntime, type Runtime } from '../../../libs/runtime/runtime.js';
 import type { Repository } from '../../../libs/store/repository.js';
-import { z } from 'zod';
-import { schedulingSchema } from '../scheduling/settings.js';
+import { settingsOf } from '../options.js';
 import { asClassifier, loadVersion } from './served-version.js';
 import { budgetDraft, budgetModel, meanModel, publishGraph } from '../testing/fixture-models.js';
 import { temporaryRepository } from '../testing/temporary-repository.js';
 
-const settings = { ...z.object(schedulingSchema).parse({}), instances: 1, warmUpSizes: [] };
+const settings = { ...settingsOf({ repository: 'models' }), instances: 1, warmUpSizes: [] };
 let repository: Repository;
 let remove: () => Promise<void>;
 let runtime: Runtime;

@@ -3,10 +3,8 @@ import { invalid } from '../../../libs/errors/error.js';
 import { IMAGE_CLASSIFICATION } from '../../../libs/store/manifest.js';
 import type { Repository } from '../../../libs/store/repository.js';
 import type { VersionEntry } from '../../../libs/store/snapshot.js';
-import type { GenerationEnergy } from '../energy/generation-energy.js';
-import type { GenerationObserver } from '../generation/observer.js';
 import { type ClassifierSettings, loadClassifier, type ServedClassifier } from './served-classifier.js';
-import type { ServedLanguageModel } from './served-language-model.js';
+import { type LanguageModelSettings, loadLanguageModel, type ServedLanguageModel } from './served-language-model.js';
 
 export { BUDGET, IMAGE, LOGITS, PIXELS, TOKENS_KEPT } from './tensor-names.js';
 export { ServedClassifier } from './served-classifier.js';
@@ -32,14 +30,7 @@ export function asLanguageModel(served: ServedVersion): ServedLanguageModel {
 }
 
 /** What versions of either task are loaded with. */
-export interface LoadSettings extends ClassifierSettings {
-  readonly generation?: GenerationParts;
-}
-
-export interface GenerationParts {
-  readonly observer: GenerationObserver;
-  readonly energy: GenerationEnergy | undefined;
-}
+export type LoadSettings = ClassifierSettings & LanguageModelSettings;
 
 /**
  * Loads a version after checking its digests: the runtime never sees a file that is not what was published. Then runs it, so that what
@@ -57,5 +48,5 @@ export async function loadVersion(
   const manifest = await repository.verify(entry.manifest.model, entry.version, signal);
   if (manifest.task === IMAGE_CLASSIFICATION)
     return loadClassifier(runtime, entry.directory, manifest, settings, signal);
-  throw invalid(`version ${entry.version} of ${manifest.model}: language models cannot be loaded yet`);
+  return loadLanguageModel(runtime, entry.directory, manifest, settings, signal);
 }

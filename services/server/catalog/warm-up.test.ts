@@ -3,12 +3,11 @@ import { after, before, test } from 'node:test';
 import { GraphBuilder } from '../../../libs/onnx/builder.js';
 import type { Graph } from '../../../libs/onnx/ir.js';
 import { reduceMean, reshape } from '../../../libs/onnx/ops/index.js';
-import { z } from 'zod';
 import { createRuntime, type Runtime } from '../../../libs/runtime/runtime.js';
 import type { TensorValue } from '../../../libs/runtime/tensor.js';
 import type { Repository } from '../../../libs/store/repository.js';
 import { imageManifest } from '../../../libs/store/manifest.js';
-import { schedulingSchema } from '../scheduling/settings.js';
+import { settingsOf } from '../options.js';
 import { budgetDraft, budgetModel, meanModel, publishGraph } from '../testing/fixture-models.js';
 import { liveServer, pixels, until } from '../testing/live-server.js';
 import { temporaryRepository } from '../testing/temporary-repository.js';
@@ -16,7 +15,7 @@ import { loadVersion } from './served-version.js';
 import { sizesToWarmUp, warmUp } from './warm-up.js';
 
 const settings = (warmUpSizes: number[]) => ({
-  ...z.object(schedulingSchema).parse({}),
+  ...settingsOf({ repository: 'models' }),
   instances: 1,
   warmUpSizes,
 });
