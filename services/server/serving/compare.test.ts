@@ -167,7 +167,7 @@ test('bad input: a code and a line that names the setting or the sample', async 
   await withSettings({ seed: 2n ** 62n }, /seed: expected/);
   await withSettings({ confidence: NaN }, /confidence: expected between 0\.5 and 1, got NaN/);
   await withSettings({ budget: -1 }, /budget: expected a finite number/);
-  await withSettings({ budget: NaN }, /parameter budget/);
+  await withSettings({ budget: NaN }, /budget: expected/);
 
   await bad([settings()], /no samples, expected at least one/);
   await bad([settings(), settings()], /message 1 of Compare: expected a sample/);
