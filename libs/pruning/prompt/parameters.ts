@@ -19,5 +19,10 @@ export interface PromptProbe {
 export interface PromptStage {
   /** The block that the tokens enter next. */
   readonly block: number;
+  /**
+   * So many tokens up to one whose logits are asked for stay, itself included: what is next to the end of a prompt matters far more than what
+   * is not. They stay by their place, and are not judged.
+   */
+  readonly recent: number;
   readonly probe: PromptProbe;
 }

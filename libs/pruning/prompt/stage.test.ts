@@ -40,10 +40,15 @@ const checkpoint = await openCheckpoint(await writeRandomCausalLm(join(root, 'mo
 const packed = await packAttention(checkpoint, root);
 const weights = () => checkpointWeights(checkpoint, packed);
 
+const recent = 2;
 const stages: PromptStage[] = [1, 3].map((block) => {
   const random = randomFor(block);
   const numbers = (count: number) => Float32Array.from({ length: count }, () => random.next() / 2 ** 31);
-  return { block, probe: { matrix: numbers(2 * D * 5), bias: numbers(5), output: numbers(5), outputBias: 0.3 } };
+  return {
+    block,
+    recent,
+    probe: { matrix: numbers(2 * D * 5), bias: numbers(5), output: numbers(5), outputBias: 0.3 },
+  };
 });
 
 const prompt = Array.from({ length: 20 }, (_, i) => (i * i * 3 + 5 * i + 2) % vocabulary);
@@ -116,8 +121,9 @@ describe('stages that drop tokens of a prompt', () => {
     test(`in chunks of ${chunk}: what is dropped is as good as masked from its block on, and positions stay`, async () => {
       const open = await generate(session, measured.caches, chunk, { thresholds: row([-Infinity, -Infinity]) });
       const scores = open.runs.slice(0, -rest.length).flatMap((run) => floats(run['score_0']));
-      const threshold = [...scores].sort((a, b) => a - b)[9]!;
-      const asked = (at: number) => at === prompt.length - 1 || (at + 1) % chunk === 0;
+      const threshold = [...scores].sort((a, b) => a - b)[12]!;
+      const ends = [...prompt.keys()].filter((at) => at === prompt.length - 1 || (at + 1) % chunk === 0);
+      const asked = (at: number) => ends.some((end) => at <= end && at > end - recent);
       const stays = (at: number) => scores[at]! >= threshold || at === 0 || asked(at);
       const first = prompt.map((_, at) => at).filter((at) => !stays(at));
       const after = prompt.map((_, at) => at).filter(stays);
@@ -172,17 +178,17 @@ describe('stages that drop tokens of a prompt', () => {
     assertClose(floats(part['score_0']), scores.slice(0, 4), 1e-5, 'without the tokens after them');
   });
 
-  test('everything may go: the first position and the wanted tokens stay', async () => {
+  test('everything may go: the first position stays, and the wanted tokens with those right before them', async () => {
     const stream = new Generating(session, measured.caches, 1, 32);
     const thresholds = { thresholds: row([Infinity, Infinity]) };
     const run = await stream.step({ ids: [prompt], wanted: [[19, 6]], feeds: thresholds });
-    assert.deepEqual([...(run['tokens_kept']!.data as Int32Array)], [3, 3]);
-    const gone = prompt.map((_, at) => at).filter((at) => ![0, 6, 19].includes(at));
+    assert.deepEqual([...(run['tokens_kept']!.data as Int32Array)], [5, 5]);
+    const gone = prompt.map((_, at) => at).filter((at) => ![0, 5, 6, 18, 19].includes(at));
     const expected = await masked(new Map([[1, gone]]));
     assertClose(floats(run['logits']).slice(0, vocabulary), expected[0]!, 1e-4, 'the last token');
-    // A later chunk has no first position: the wanted token alone is left of it.
+    // A later chunk has no first position: the wanted token and the one before it are left of it.
     const next = await stream.step({ ids: [rest], feeds: thresholds });
-    assert.deepEqual([...(next['tokens_kept']!.data as Int32Array)], [1, 1]);
+    assert.deepEqual([...(next['tokens_kept']!.data as Int32Array)], [2, 2]);
   });
 
   test('several sequences that generate drop nothing', async () => {
@@ -204,7 +210,14 @@ describe('stages that drop tokens of a prompt', () => {
   });
 
   test('as served the budget decides: 0 is the dense model bit for bit, more of it drops more', async () => {
-    const thresholdsAt = (share: number) => [share * 2 - 1, share * 2 - 1];
+    const open = await generate(session, measured.caches, 7, { thresholds: row([-Infinity, -Infinity]) });
+    const scores = [0, 1].map((stage) =>
+      open.runs
+        .slice(0, 3)
+        .flatMap((run) => floats(run[`score_${stage}`]))
+        .sort((a, b) => a - b),
+    );
+    const thresholdsAt = (share: number) => scores.map((sorted) => sorted[Math.floor(share * sorted.length)]!);
     const table: BudgetTable = {
       scale: 1,
       rows: [0.1, 0.5, 0.9].map((share) => ({

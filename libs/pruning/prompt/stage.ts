@@ -18,6 +18,7 @@ import {
   greaterOrEqual,
   layerNormalization,
   matMul,
+  max,
   or,
   range,
   reshape,
@@ -44,8 +45,8 @@ export interface PromptStageResult {
 
 /**
  * Drops the tokens of a prompt whose predicted curvature is below the threshold ([B, 1], log nats; −∞ keeps every token bit for bit), and
- * gathers the others. The first position of a sequence and the tokens whose logits are asked for stay; so a step that generates drops
- * nothing. Several sequences at a time have one token each.
+ * gathers the others. The first position of a sequence stays, and so do the tokens whose logits are asked for and those right before them
+ * (`recent`); so a step that generates drops nothing. Several sequences at a time have one token each.
  */
 export function promptStage(
   g: GraphBuilder,
@@ -56,7 +57,7 @@ export function promptStage(
   const { tokens, batch, block } = seam;
   const { batch: B } = generationSymbols;
   const score = scored(g, seam, stage.probe);
-  const asked = cast(g, askedFor(g, tokens), 'bool');
+  const asked = cast(g, upToWanted(g, tokens, stage.recent), 'bool');
   const first = equal(g, tokens.positions, g.integers(0));
   const worthIt = or(g, greaterOrEqual(g, score, threshold), first);
   const rows = tokens.rows.shape[0]!;
@@ -73,12 +74,16 @@ export function promptStage(
   return { tokens: going, kept: cast(g, count, 'int32'), score };
 }
 
-/** 1 for the rows that are asked for, [R]. */
-function askedFor(g: GraphBuilder, { rows, wanted }: PromptTokens): Value {
+/** 1 for the rows that are asked for and those right before them, [R]. */
+function upToWanted(g: GraphBuilder, { rows, wanted }: PromptTokens, recent: number): Value {
   const count = rows.shape[0]!;
+  const back = g.integers([...Array(recent).keys()]);
+  const stay = reshape(g, max(g, sub(g, unsqueeze(g, wanted, [1]), back), g.integers(0)), [
+    `${wanted.shape[0]}·${recent}`,
+  ]);
   const none = expandTo(g, g.constant(0), dimOf(g, rows, 0), [count]);
-  const ones = expandTo(g, g.constant(1), shapeOf(g, wanted), wanted.shape);
-  return scatterElements(g, none, wanted, ones, 0);
+  const ones = expandTo(g, g.constant(1), shapeOf(g, stay), stay.shape);
+  return scatterElements(g, none, stay, ones, 0);
 }
 
 /** The predictor over all tokens, [B, S]. */
