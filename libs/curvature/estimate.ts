@@ -1,5 +1,6 @@
 import { internal } from '../errors/error.js';
 import { GATE_KINDS, type GateKind, isPerSample, unitsOf } from '../models/gates.js';
+import type { MatrixMove } from './matrix-moves.js';
 import { loadGraph } from '../runtime/load-graph.js';
 import type { Runtime, Session } from '../runtime/runtime.js';
 import type { TensorValue } from '../runtime/tensor.js';
@@ -9,7 +10,7 @@ import { Interactions } from './interactions.js';
 import { losses, type Loss } from './losses.js';
 import { Moments, type GateEstimate } from './moments.js';
 import { outputsOf, type Network, type SampleBatch } from './network.js';
-import { buildProbeGraph, names, probeSession } from './probe-graph.js';
+import { buildProbeGraph, names, probeSession, type UnitKind } from './probe-graph.js';
 import { drawSigns } from './signs.js';
 
 /** What curvature work needs of its surroundings. */
@@ -31,8 +32,10 @@ export interface EstimateOptions {
   readonly loss: Loss;
   readonly probing: Probing;
   readonly seed: number;
+  /** Units of the kind `bits`, for directions over logits. */
+  readonly moves?: readonly MatrixMove[];
   /** Kinds whose full Hessian is wanted. */
-  readonly interactions: readonly GateKind[];
+  readonly interactions: readonly UnitKind[];
   /** Samples of a run. */
   readonly batch: number;
   /** Directions of a run share its forward part; the more, the more memory. Default: by the logits' size. */
@@ -45,7 +48,7 @@ export interface KindEstimate extends GateEstimate {
 }
 
 export interface Estimates {
-  readonly kinds: ReadonlyMap<GateKind, KindEstimate>;
+  readonly kinds: ReadonlyMap<UnitKind, KindEstimate>;
   /** Rows of logits that had a part in the loss, over all samples. */
   readonly rows: number;
 }
@@ -55,15 +58,16 @@ export interface Estimates {
  * the seed and the probe alone, up to the rounding of the runtime's kernels, which depends on the place in a batch. Throws INVALID_ARGUMENT, CANCELLED.
  */
 export async function estimate(options: EstimateOptions, context: CurvatureContext): Promise<Estimates> {
-  const { network, indices, kinds, loss, probing, batch } = options;
+  const { network, indices, kinds, loss, probing, batch, moves = [] } = options;
   const gates = new Map(kinds.map((kind) => [kind, unitsOf(network, kind).reduce((a, b) => a + b, 0)]));
   const runs = Math.ceil(probing.count / (options.unrolled ?? directionsAtOnce(network, batch)));
   const unrolled = Math.ceil(probing.count / runs);
-  const graph = buildProbeGraph(network, { kinds, loss, space: probing.space, unrolled, batch });
+  const graph = buildProbeGraph(network, { kinds, moves, loss, space: probing.space, unrolled, batch });
   const session = await loadGraph(context.runtime, graph, context.workDirectory, probeSession);
   const collectors: Collector[] = [];
   try {
     for (const [kind, n] of gates) collectors.push(await openCollector(options, kind, n, context.runtime));
+    if (moves.length > 0) collectors.push(await openCollector(options, 'bits', moves.length, context.runtime));
     const ones = Object.fromEntries([...gates].map(([kind, n]) => [kind, filled([batch, n], 1)]));
     const total = indices.length * probing.count;
     let [done, rows] = [0, 0];
@@ -83,7 +87,7 @@ export async function estimate(options: EstimateOptions, context: CurvatureConte
       for (const { moments } of collectors) moments.endBatch(part.start, part.indices.length);
       rows += part.rows;
     }
-    const results = new Map<GateKind, KindEstimate>();
+    const results = new Map<UnitKind, KindEstimate>();
     for (const { kind, moments, interactions } of collectors) {
       results.set(kind, { ...moments.result(), interactions: await interactions?.result() });
     }
@@ -95,7 +99,7 @@ export async function estimate(options: EstimateOptions, context: CurvatureConte
 }
 
 interface Collector {
-  readonly kind: GateKind;
+  readonly kind: UnitKind;
   readonly space: Probing['space'];
   readonly moments: Moments;
   readonly interactions: Interactions | undefined;
@@ -103,14 +107,14 @@ interface Collector {
 
 async function openCollector(
   { indices, probing, batch, interactions }: EstimateOptions,
-  kind: GateKind,
+  kind: UnitKind,
   gates: number,
   runtime: Runtime,
 ): Promise<Collector> {
   return {
     kind,
     space: probing.space,
-    moments: new Moments(gates, isPerSample(kind) ? indices.length : undefined, probing, batch),
+    moments: new Moments(gates, kind !== 'bits' && isPerSample(kind) ? indices.length : undefined, probing, batch),
     interactions: interactions.includes(kind) ? await Interactions.open(runtime, kind, gates, probing) : undefined,
   };
 }
@@ -136,7 +140,7 @@ async function collect(
 ): Promise<void> {
   const count = part.indices.length;
   for (const { kind, space, moments, interactions } of collectors) {
-    const gradient = outputs[names.gradient(kind)];
+    const gradient = kind === 'bits' ? undefined : outputs[names.gradient(kind)];
     if (gradient && withGradient) moments.addGradient(floats(gradient), part.start, count);
     for (const [k, direction] of directions.entries()) {
       const product = outputs[names.product(kind, k)];

@@ -6,18 +6,20 @@ import type { TensorValue } from '../runtime/tensor.js';
 import type { Samples } from './batches.js';
 import { defaultBatch, directionsAtOnce } from './defaults.js';
 import { filled, logitDirections, type CurvatureContext } from './estimate.js';
+import { moveGroups, type MatrixMove } from './matrix-moves.js';
 import { outputsOf, type Network } from './network.js';
 import { networkOf } from './networks.js';
-import { buildProbeGraph, names, probeSession } from './probe-graph.js';
+import { buildProbeGraph, names, probeSession, type UnitKind } from './probe-graph.js';
 import { drawSigns } from './signs.js';
 
 /**
  * A root of the KL Hessian over gates that all samples share: H ≈ UᵀU / K, interactions between kinds included. H is that of the mean
- * KL of a row of logits: by sample for a classifier, by position for a language model.
+ * KL of a row of logits: by sample for a classifier, by position for a language model. To take the units of a set s, removed or given fewer
+ * bits, costs ½ sᵀHs: columns of `bits` (0 → 1) have the opposite sign of their derivatives, since the others go from 1 to 0.
  */
 export interface CurvatureFactors {
   /** Gates of each kind, in the order of the columns. */
-  readonly columns: readonly { readonly kind: GateKind; readonly gates: number }[];
+  readonly columns: readonly { readonly kind: UnitKind; readonly gates: number }[];
   /** [K, Σ gates]. */
   readonly U: Float32Array;
   readonly K: number;
@@ -25,6 +27,8 @@ export interface CurvatureFactors {
 
 export interface FactorOptions {
   readonly kinds: readonly GateKind[];
+  /** Matrices that may get fewer bits; their columns, of the kind `bits`, follow those of the kinds. */
+  readonly moves?: readonly MatrixMove[];
   readonly seed: number;
   /** Bytes that U may take. Default 256 MiB. */
   readonly bytes?: number;
@@ -53,45 +57,99 @@ export async function curvatureFactors(
   context: CurvatureContext,
 ): Promise<CurvatureFactors> {
   const network = networkOf(await asFloat32(checkpoint, context.workDirectory), samples.dataset);
-  const { kinds, seed } = options;
-  const columns = kinds.map((kind) => ({ kind, gates: unitsOf(network, kind).reduce((a, b) => a + b, 0) }));
+  const { kinds, seed, moves = [] } = options;
+  const columns: { kind: UnitKind; gates: number }[] = kinds.map((kind) => ({
+    kind,
+    gates: unitsOf(network, kind).reduce((a, b) => a + b, 0),
+  }));
+  if (moves.length > 0) columns.push({ kind: 'bits', gates: moves.length });
   const width = columns.reduce((sum, { gates }) => sum + gates, 0);
   const { exact, directions, used } = effortFor(network, samples.indices.length, width, options);
   const indices = samples.indices.slice(0, used);
   const batch = Math.min(defaultBatch(network), indices.length);
-  const parallel = Math.min(directionsAtOnce(network, batch), directions);
-  const graph = buildProbeGraph(network, { kinds, loss: 'kl', space: 'logits', unrolled: parallel, batch });
-  const session = await loadGraph(context.runtime, graph, context.workDirectory, probeSession);
   const U = new Float32Array(directions * indices.length * width);
+  const passes = passesOf(kinds, moves, batch * network.tokens);
+  let [rows, first] = [0, 0];
+  for (const [at, pass] of passes.entries()) {
+    const progress: CurvatureContext['progress'] = ({ done, ...event }) =>
+      context.progress?.({ ...event, done: at * indices.length + done, total: passes.length * indices.length });
+    const part = { ...pass, batch, indices, seed, exact, directions };
+    // The signs of a sample are the same in every pass, so its rows go on where the pass before left them.
+    rows = await fill(network, part, { U, width, first }, { ...context, progress });
+    first += columnsOf(network, pass);
+  }
+  const K = directions * indices.length;
+  // Σ uuᵀ over unit vectors is H of a sample, the mean over random ones is; either way the sum over samples becomes a mean over rows.
+  const scale = Math.sqrt(exact ? K / rows : indices.length / rows);
+  for (let i = 0; i < U.length; i++) U[i]! *= scale;
+  return { columns, U, K };
+}
+
+/** What one graph differentiates by. */
+interface Pass {
+  readonly kinds: readonly GateKind[];
+  readonly moves: readonly MatrixMove[];
+}
+
+/** All kinds in one pass, with as many moves as a run holds; the others in passes of their own. */
+function passesOf(kinds: readonly GateKind[], moves: readonly MatrixMove[], rows: number): Pass[] {
+  const [group = [], ...more] = moveGroups(moves, rows);
+  return [{ kinds, moves: group }, ...more.map((rest) => ({ kinds: [], moves: rest }))];
+}
+
+function columnsOf(network: Network, { kinds, moves }: Pass): number {
+  return kinds.reduce((sum, kind) => sum + unitsOf(network, kind).reduce((a, b) => a + b, 0), moves.length);
+}
+
+interface PassOptions extends Pass {
+  readonly batch: number;
+  readonly indices: readonly number[];
+  readonly seed: number;
+  readonly exact: boolean;
+  readonly directions: number;
+}
+
+/** Runs a pass and writes its columns of U [rows, width], from `first` on. Gives the rows of logits of all samples. */
+async function fill(
+  network: Network,
+  { kinds, moves, batch, indices, seed, exact, directions }: PassOptions,
+  { U, width, first }: { readonly U: Float32Array; readonly width: number; readonly first: number },
+  context: CurvatureContext,
+): Promise<number> {
+  const unrolled = Math.min(directionsAtOnce(network, batch), directions);
+  const graph = buildProbeGraph(network, { kinds, moves, loss: 'kl', space: 'logits', unrolled, batch });
+  const session = await loadGraph(context.runtime, graph, context.workDirectory, probeSession);
+  const outputs = outputsOf(network);
   let rows = 0;
   try {
     const gates: Record<string, TensorValue> = {};
-    for (const { kind, gates: count } of columns) gates[kind] = filled([batch, count], 1);
+    for (const kind of kinds) gates[kind] = filled([batch, columnsOf(network, { kinds: [kind], moves: [] })], 1);
     const reading = { batch, labels: false, signal: context.signal };
     for await (const part of network.batches(indices, reading)) {
-      for (let first = 0; first < directions; first += parallel) {
+      for (let start = 0; start < directions; start += unrolled) {
         const feeds: Record<string, TensorValue> = { ...part.feeds, ...gates };
-        for (let k = 0; k < parallel; k++) {
+        for (let k = 0; k < unrolled; k++) {
           const given = logitDirections(network, batch);
           const data = given.data as Int8Array;
-          const outputs = outputsOf(network);
           part.indices.forEach((index, slot) => {
-            if (first + k >= directions) return;
+            if (start + k >= directions) return;
             const row = data.subarray(slot * outputs, (slot + 1) * outputs);
-            if (exact) row[first + k] = 1;
-            else drawSigns(row, seed, 0, index, first + k);
+            if (exact) row[start + k] = 1;
+            else drawSigns(row, seed, 0, index, start + k);
           });
           feeds[names.direction(k)] = given;
         }
         const products = await session.run(feeds, context.signal ? { signal: context.signal } : {});
-        for (let k = 0; k < parallel && first + k < directions; k++) {
-          let column = 0;
-          for (const { kind, gates: count } of columns) {
+        for (let k = 0; k < unrolled && start + k < directions; k++) {
+          let column = first;
+          for (const kind of [...kinds, ...(moves.length > 0 ? (['bits'] as const) : [])]) {
             const product = products[names.product(kind, k)]?.data;
             if (!(product instanceof Float32Array)) throw internal(`the graph gave no product ${k} of ${kind}`);
+            const count = product.length / batch;
+            const sign = kind === 'bits' ? -1 : 1;
             part.indices.forEach((_, slot) => {
-              const row = (part.start + slot) * directions + first + k;
-              U.set(product.subarray(slot * count, (slot + 1) * count), row * width + column);
+              const to = ((part.start + slot) * directions + start + k) * width + column;
+              for (let i = 0; i < count; i++) U[to + i] = sign * product[slot * count + i]!;
             });
             column += count;
           }
@@ -101,14 +159,10 @@ export async function curvatureFactors(
       const done = part.start + part.indices.length;
       context.progress?.({ stage: 'score', done, total: indices.length, unit: 'samples' });
     }
+    return rows;
   } finally {
     await session.dispose();
   }
-  const K = directions * indices.length;
-  // Σ uuᵀ over unit vectors is H of a sample, the mean over random ones is; either way the sum over samples becomes a mean over rows.
-  const scale = Math.sqrt(exact ? K / rows : indices.length / rows);
-  for (let i = 0; i < U.length; i++) U[i]! *= scale;
-  return { columns, U, K };
 }
 
 /** How many samples are used, and how many directions each. */

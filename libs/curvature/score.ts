@@ -4,12 +4,14 @@ import type { TextDataset } from '../data/text/dataset.js';
 import { invalid } from '../errors/error.js';
 import { asFloat32, type Checkpoint } from '../models/checkpoint.js';
 import { GATE_KINDS, type GateKind, isPerSample, unitsOf } from '../models/gates.js';
+import { bitMoves, bitsProbing, estimateBits, scoredWidths } from './bits.js';
 import { defaultBatch, defaultEstimator } from './defaults.js';
 import { estimate, type CurvatureContext, type KindEstimate } from './estimate.js';
 import { estimators, type EstimatorKind, type Probing } from './estimators.js';
 import type { Loss } from './losses.js';
 import { outputsOf, type Network } from './network.js';
 import { networkOf } from './networks.js';
+import { UNIT_KINDS, type UnitKind } from './probe-graph.js';
 import type { EstimatorUsed, Scores, UnitScores } from './scores.js';
 
 export interface ScoreOptions {
@@ -17,7 +19,8 @@ export interface ScoreOptions {
   readonly dataset: Dataset | TextDataset;
   /** Which samples, in the order of the rows of the result. */
   readonly indices: readonly number[];
-  readonly units: readonly GateKind[];
+  /** `bits` (what quantising each matrix costs) of language models alone. */
+  readonly units: readonly UnitKind[];
   /** Default kl. */
   readonly loss?: Loss;
   /** Default: the best measured for each kind of unit (`defaults.ts`). */
@@ -52,11 +55,13 @@ export async function scoreCheckpoint(options: ScoreOptions, context: CurvatureC
   const checkpoint = await asFloat32(options.checkpoint, context.workDirectory);
   const network = networkOf(checkpoint, dataset);
   const kinds = GATE_KINDS.filter((kind) => options.units.includes(kind));
-  if (kinds.length === 0) throw invalid(`units: none, expected some of ${GATE_KINDS.join(', ')}`);
+  const withBits = options.units.includes('bits');
+  if (kinds.length === 0 && !withBits) throw invalid(`units: none, expected some of ${UNIT_KINDS.join(', ')}`);
+  const bits = withBits ? bitsProbing(network, { ...options, loss }) : undefined;
   const groups = groupsOf(network, kinds, { ...options, loss, seed });
   const batch = Math.min(options.batch ?? defaultBatch(network), indices.length);
   const units: Scores['units'] = {};
-  const first = groups[0]!.used;
+  const first = groups[0]?.used ?? { kind: bits!.kind, probes: bits!.probing.count, seed };
   const total = groups.reduce((sum, { probing }) => sum + probing.count * indices.length, 0);
   let [done, rows] = [0, 0];
   for (const { kinds, probing, used } of groups) {
@@ -75,10 +80,23 @@ export async function scoreCheckpoint(options: ScoreOptions, context: CurvatureC
     );
     done += probing.count * indices.length;
     rows = estimates.rows;
-    for (const [kind, result] of estimates.kinds) {
-      const scores = unitScores(kind, shapeOf(network, kind, indices.length), result);
+    for (const kind of kinds) {
+      const scores = unitScores(kind, shapeOf(network, kind, indices.length), estimates.kinds.get(kind)!);
       units[kind] = sameEstimator(used, first) ? scores : { ...scores, estimator: used };
     }
+  }
+  if (bits) {
+    const moves = await bitMoves(checkpoint, context.workDirectory);
+    const found = await estimateBits(moves, { network, indices, probing: bits.probing, seed, batch }, context);
+    rows = found.rows;
+    const used: EstimatorUsed = { kind: bits.kind, probes: bits.probing.count, seed };
+    const matrices = [...new Set(moves.map(({ matrix }) => matrix))];
+    units.bits = {
+      ...unitScores('bits', [matrices.length, scoredWidths.length], found.estimate),
+      matrices,
+      widths: [...scoredWidths],
+      ...(sameEstimator(used, first) ? {} : { estimator: used }),
+    };
   }
   return {
     model: basename(checkpoint.directory),
@@ -136,7 +154,7 @@ function shapeOf(network: Network, kind: GateKind, samples: number): number[] {
   return isPerSample(kind) ? [samples, ...layers] : layers;
 }
 
-function finite(kind: GateKind, values: Float64Array): number[] {
+function finite(kind: UnitKind, values: Float64Array): number[] {
   const wrong = values.find((value) => !Number.isFinite(value));
   if (wrong !== undefined)
     throw invalid(`${kind}: the scores hold ${wrong}, expected a model whose answers are finite`);
@@ -144,7 +162,7 @@ function finite(kind: GateKind, values: Float64Array): number[] {
 }
 
 function unitScores(
-  kind: GateKind,
+  kind: UnitKind,
   shape: number[],
   { gates, gradient, curvature, standardError, interactions }: KindEstimate,
 ): UnitScores {

@@ -1,7 +1,7 @@
 import { z } from 'zod';
-import { GATE_KINDS } from '../models/gates.js';
 import { ESTIMATORS } from './estimators.js';
 import { LOSSES } from './losses.js';
+import { UNIT_KINDS } from './probe-graph.js';
 
 /** How a curvature was estimated. `probes` is the number of directions: for `exact` as many as it takes. */
 const estimatorSchema = z.strictObject({
@@ -15,7 +15,7 @@ const numbers = z.array(z.number());
 /**
  * Derivatives by the gates of one kind, flat in the order of `shape`: [layers, units] of the loss summed over the samples for heads
  * and neurons, [samples, layers, tokens] of each sample's own loss for tokens and masks (special tokens included).
- * The loss of a window of text is the sum over its positions.
+ * The loss of a window of text is the sum over its positions. `bits` are [matrices, widths].
  */
 const unitSchema = z
   .strictObject({
@@ -26,6 +26,9 @@ const unitSchema = z
     standardError: numbers.optional(),
     /** The whole Hessian as a list of rows, summed over the samples. */
     interactions: z.array(numbers).optional(),
+    /** Of `bits`: the matrices' tensors, and the bits that each is moved to. */
+    matrices: z.array(z.string()).optional(),
+    widths: z.array(z.int()).optional(),
     /** Where it is not the one of the whole file. */
     estimator: estimatorSchema.optional(),
   })
@@ -48,7 +51,7 @@ export const scoresSchema = z.strictObject({
   /** Which samples of the data, in the order of the rows. */
   indices: z.array(z.int().min(0)),
   estimator: estimatorSchema,
-  units: z.partialRecord(z.enum(GATE_KINDS), unitSchema),
+  units: z.partialRecord(z.enum(UNIT_KINDS), unitSchema),
 });
 
 export type EstimatorUsed = z.infer<typeof estimatorSchema>;

@@ -84,6 +84,11 @@ describe('heartwood score', () => {
       const perPosition = [means[0]! / positions, means[1]! / (positions / 3)];
       summary.units.forEach(({ mean }, i) => assert.ok(Math.abs(mean - perPosition[i]!) < 1e-12));
     }
+    const bits = await run([...argv.with(-1, 'heads,bits'), '--json', '-']);
+    assert.equal(bits.code, exitCodes.done, bits.err);
+    const { units } = scoresSchema.parse(JSON.parse(await readFile(out, 'utf8')));
+    assert.deepEqual(units.bits!.shape, [9, 2]);
+    assert.deepEqual([units.bits!.widths, units.bits!.matrices!.length], [[8, 4], 9]);
     const said = await run([...argv, '--samples', '2']);
     assert.match(said.out, /nats per position.*\n12 positions of 2 windows of tokens\.safetensors, kl/);
   });
@@ -122,7 +127,10 @@ describe('heartwood score', () => {
       /absent.scores\.json: cannot be written/,
     );
     await refuses([...base.with(2, languageModel), '--units', 'heads'], /data\.safetensors has no tensor input_ids/);
-    await refuses([...base.with(4, tokens), '--units', 'heads'], /tokens\.safetensors holds input_ids, .* images are expected/);
+    await refuses(
+      [...base.with(4, tokens), '--units', 'heads'],
+      /tokens\.safetensors holds input_ids, .* images are expected/,
+    );
     await refuses([...base, '--units', 'heads', '--window', '4'], /--window is for text/);
     await refuses([...base.with(2, join(folder, 'none')), '--units', 'heads'], /none: no such folder/);
     await assert.rejects(readFile(out), { code: 'ENOENT' });

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { Command, Option } from 'commander';
 import { ESTIMATORS, type EstimatorKind } from '../../../libs/curvature/estimators.js';
 import { LOSSES, type Loss } from '../../../libs/curvature/losses.js';
+import { UNIT_KINDS, type UnitKind } from '../../../libs/curvature/probe-graph.js';
 import { scoreCheckpoint } from '../../../libs/curvature/score.js';
 import type { Scores, UnitScores } from '../../../libs/curvature/scores.js';
 import type { Dataset } from '../../../libs/data/dataset.js';
@@ -13,7 +14,6 @@ import type { TextDataset } from '../../../libs/data/text/dataset.js';
 import { invalid } from '../../../libs/errors/error.js';
 import { taskOf } from '../../../libs/models/architectures/index.js';
 import { checkFinite, openCheckpoint, type Checkpoint } from '../../../libs/models/checkpoint.js';
-import { GATE_KINDS, type GateKind } from '../../../libs/models/gates.js';
 import { openWindows } from '../../../libs/pruning/text/data.js';
 import { createRuntime } from '../../../libs/runtime/runtime.js';
 import { dataHelp, examples, integer, jsonOption, wordsOf } from '../arguments.js';
@@ -25,7 +25,7 @@ interface Options {
   readonly model: string;
   readonly data: string;
   readonly split?: 'train' | 'validation' | 'test';
-  readonly units: GateKind[];
+  readonly units: UnitKind[];
   readonly loss: Loss;
   readonly estimator?: EstimatorKind;
   readonly probes?: number;
@@ -47,7 +47,7 @@ export function scoreCommand(context: Context): Command {
     .requiredOption('--model <folder>', 'a Hugging Face checkpoint (config.json, model.safetensors)')
     .requiredOption('--data <data>', dataHelp)
     .addOption(new Option('--split <part>', 'of data that has parts').choices(['train', 'validation', 'test']))
-    .requiredOption('--units <list>', `of ${GATE_KINDS.join(',')}`, wordsOf(GATE_KINDS))
+    .requiredOption('--units <list>', `of ${UNIT_KINDS.join(',')} (bits: quantising a matrix)`, wordsOf(UNIT_KINDS))
     .addOption(new Option('--loss <loss>', 'against the unpruned answers, or the labels').choices(LOSSES).default('kl'))
     .addOption(new Option('--estimator <name>', 'default: the best measured for each unit').choices(ESTIMATORS))
     .option('--probes <n>', 'random directions a sample (exact takes what it needs)', integer({ min: 2, max: 65536 }))
