@@ -6,7 +6,7 @@ import type { BitsChoice, FixedPlan } from '../plan.js';
 import { leastHeads, leastNeurons, removals, type RemovalStep, type UnitFamily } from '../selection/fixed-units.js';
 import { budgetFor } from '../stages/budget.js';
 import { budgetTable } from '../statistics/thresholds.js';
-import { FIXED_KINDS, type FixedKind, type FixedUnit, type PreparedPart } from '../tasks/task.js';
+import { FIXED_KINDS, removedUnits, type FixedKind, type FixedUnit, type PreparedPart } from '../tasks/task.js';
 import { fixedCurvature } from './policies.js';
 import { nothingRemoved, type RemovedUnits } from './remove.js';
 
@@ -49,7 +49,11 @@ export async function chooseFixedUnits(
   const units = task.units(kinds);
   const order = units.length > 0 ? removals([await familyOf(job, kinds, units)]) : [];
   const { lossBudget, flopsSaved } = request;
-  const removed = (steps: readonly RemovalStep[]) => removedBy(steps, units, task.blocks);
+  const removed = (steps: readonly RemovalStep[]) =>
+    removedUnits(
+      steps.map(({ unit }) => units[unit]!),
+      task.blocks,
+    );
   const prefixes = await measureOrder(job, await task.prepare('search'), order, removed, bits);
   const rows = await tokenRows();
   const chosen =
@@ -152,17 +156,6 @@ async function measureOrder(
   } finally {
     await network.dispose();
   }
-}
-
-function removedBy(steps: readonly RemovalStep[], units: readonly FixedUnit[], blocks: number): RemovedUnits {
-  const lists = () => Array.from({ length: blocks }, (): number[] => []);
-  const found = { heads: lists(), neurons: lists() };
-  for (const { unit } of steps) {
-    const { kind, block, index } = units[unit]!;
-    found[kind][block]!.push(index);
-  }
-  for (const list of [...found.heads, ...found.neurons]) list.sort((a, b) => a - b);
-  return found;
 }
 
 /** The prefix that, with tokens merged for what is left of the budget, saves the most. */

@@ -92,3 +92,12 @@ export function fixedUnits(
     ),
   );
 }
+
+/** These units by kind and block, their indices ascending. */
+export function removedUnits(units: readonly FixedUnit[], blocks: number): RemovedUnits {
+  const lists = () => Array.from({ length: blocks }, (): number[] => []);
+  const found = { heads: lists(), neurons: lists() };
+  for (const { kind, block, index } of units) found[kind][block]!.push(index);
+  for (const list of [...found.heads, ...found.neurons]) list.sort((a, b) => a - b);
+  return found;
+}

@@ -1,7 +1,7 @@
 import type { CausalSpec } from '../../models/architectures/gpt-neox.js';
 import { quantisedBytes } from '../../models/quantisation/blocks.js';
 import { quantisableMatrices } from '../../models/quantisation/network.js';
-import type { BitsChoice } from '../plan.js';
+import type { BitsChoice, FixedChoice } from '../plan.js';
 import type { FixedKind } from '../tasks/task.js';
 
 /** Of an activation, as libs/onnx/flops.ts counts it. */
@@ -35,16 +35,32 @@ export function unitFlops({ hidden, headWidth }: CausalSpec, kind: FixedKind, po
   return 8 * hidden * headWidth + (4 * headWidth + softmaxFlops) * ((positions + 1) / 2);
 }
 
+/** Parameters that go with one unit. */
+export function unitParameters({ hidden, headWidth, attentionBias }: CausalSpec, kind: FixedKind): number {
+  if (kind === 'neurons') return 2 * hidden + 1;
+  return 4 * headWidth * hidden + (attentionBias ? 3 * headWidth : 0);
+}
+
+/** The cost of what a choice leaves of a network; of all of it for null. */
+export function choiceCost(spec: CausalSpec, choice: FixedChoice | null): TextCost {
+  const blocks = spec.blocks.map(({ heads, neurons }, block) => ({
+    heads: heads - (choice?.heads[block]?.length ?? 0),
+    neurons: neurons - (choice?.neurons[block]?.length ?? 0),
+  }));
+  return textCost({ ...spec, blocks }, choice?.bits);
+}
+
 /** The cost of a network of these shapes. @param bits of its quantised matrices, by name */
 export function textCost(spec: CausalSpec, bits: BitsChoice = {}): TextCost {
   const positions = costWindow(spec);
-  const { hidden, headWidth, vocabulary, attentionBias, tied, blocks } = spec;
+  const { hidden, vocabulary, attentionBias, tied, blocks } = spec;
   let flops = 2 * hidden * vocabulary;
   let blockParameters = 0;
   for (const { heads, neurons } of blocks) {
     flops += heads * unitFlops(spec, 'heads', positions) + neurons * unitFlops(spec, 'neurons', positions);
-    blockParameters += 4 * heads * headWidth * hidden + 2 * neurons * hidden + neurons + hidden;
-    if (attentionBias) blockParameters += 3 * heads * headWidth + hidden;
+    // The output biases belong to no unit.
+    blockParameters += heads * unitParameters(spec, 'heads') + neurons * unitParameters(spec, 'neurons');
+    blockParameters += attentionBias ? 2 * hidden : hidden;
   }
   const norms = (2 * blocks.length + 1) * 2 * hidden;
   const embeddings = (tied ? 1 : 2) * vocabulary * hidden;
