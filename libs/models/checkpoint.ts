@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { readFile, stat } from 'node:fs/promises';
+import { mkdir, readFile, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { z } from 'zod';
@@ -143,6 +143,7 @@ export async function asFloat32(checkpoint: Checkpoint, workDirectory: string): 
   if (converted.length === 0) return checkpoint;
   const file = resolve(workDirectory, `${checkpoint.digest.slice(0, 16)}-float32.safetensors`);
   if (!(await isFile(file))) {
+    await mkdir(workDirectory, { recursive: true });
     await writeSafetensors(
       file,
       converted.map((location) => ({
