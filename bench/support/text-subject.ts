@@ -7,7 +7,7 @@ import { causalSpecOf } from '../../libs/models/causal-lm.js';
 import { asFloat32, openCheckpoint, type Checkpoint } from '../../libs/models/checkpoint.js';
 import type { AnyJob } from '../../libs/pruning/job.js';
 import type { PruneRequest } from '../../libs/pruning/request.js';
-import type { PreparedPart } from '../../libs/pruning/tasks/task.js';
+import type { PreparedPart, PruningTask } from '../../libs/pruning/tasks/task.js';
 import { textTask } from '../../libs/pruning/tasks/text.js';
 import { textCost } from '../../libs/pruning/text/cost.js';
 import { openTextCalibration, openWindows, type TextCalibration } from '../../libs/pruning/text/data.js';
@@ -64,6 +64,7 @@ export async function openTextSubject(
     const dense = textCost(causalSpecOf(checkpoint)).flops;
     return { request: { ...request(seed), ...wish }, context: quiet, checkpoint, data: text, dense };
   };
+  const tasks = new Map<number, { readonly data: TextCalibration; readonly task: PruningTask }>();
   const unseen = await openWindows(checkpoint, testData, window);
   if (unseen.size === 0) throw new HeartwoodError('FAILED_PRECONDITION', `${testData}: no window of text to test on`);
   const certify = Array.from(permutation(unseen.size, randomFor(20, unseen.size))).slice(0, tests);
@@ -75,8 +76,27 @@ export async function openTextSubject(
     test: await textTask(onTest).prepare('certify'),
     testWindows: certify.length,
     async jobOf(seed, wish) {
-      const job = opened(seed, await openTextCalibration(checkpoint, { ...request(seed), seed }), wish);
-      return { ...job, task: textTask(job) };
+      const known = tasks.get(seed);
+      const data = known?.data ?? (await openTextCalibration(checkpoint, request(seed)));
+      const job = opened(seed, data, wish);
+      const task = known?.task ?? measuredOnce(textTask(job));
+      tasks.set(seed, { data, task });
+      return { ...job, task };
     },
+  };
+}
+
+/** A task that does its longest work once for all jobs of a seed: it depends on nothing else that they differ in. */
+function measuredOnce(task: PruningTask): PruningTask {
+  const kept = new Map<string, Promise<unknown>>();
+  const once = <T>(key: string, compute: () => Promise<T>): Promise<T> => {
+    const known = kept.get(key) ?? compute();
+    kept.set(key, known);
+    return known as Promise<T>;
+  };
+  return {
+    ...task,
+    factors: (...given) => once(`factors ${JSON.stringify(given)}`, () => task.factors(...given)),
+    prepare: (part) => once(`prepare ${part}`, () => task.prepare(part)),
   };
 }

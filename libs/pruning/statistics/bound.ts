@@ -97,6 +97,21 @@ export function upperBoundSigned(
   return { mean: centre, bound, samples: n };
 }
 
+/** Between two numbers. */
+export interface Interval {
+  readonly low: number;
+  readonly high: number;
+}
+
+/** Student's two-sided interval of the weighted mean of at least two values, linearised as {@link upperBound} does. */
+export function meanInterval(values: ArrayLike<number>, weights: ArrayLike<number>, confidence: number): Interval {
+  if (values.length < 2) throw invalid(`${values.length} values are too few for an interval, expected 2 or more`);
+  const linear = linearised(Float64Array.from(values), weights);
+  const centre = mean(linear);
+  const half = studentBound(linear, centre, (1 + confidence) / 2) - centre;
+  return { low: centre - half, high: centre + half };
+}
+
 /**
  * How many samples like these would have their bound within the budget: the width of the bound shrinks as 1/√n. Infinity
  * when the mean itself is not below the budget; at least {@link leastSamples}.

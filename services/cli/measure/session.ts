@@ -4,7 +4,7 @@ import { openDataset } from '../../../libs/data/open.js';
 import type { Dataset } from '../../../libs/data/dataset.js';
 import { createRuntime } from '../../../libs/runtime/runtime.js';
 import { imageManifest } from '../../../libs/store/manifest.js';
-import { openRepository } from '../../../libs/store/repository.js';
+import { openRepository, type Repository } from '../../../libs/store/repository.js';
 import { loadVersion, type LoadedVersion } from './loaded-version.js';
 
 export interface MeasureOptions {
@@ -27,13 +27,11 @@ export interface Measured {
   readonly indices: readonly number[];
 }
 
-/** Opens versions and data, hands them to `work`, and frees them whatever happens. */
-export async function withVersions<T>(
-  options: MeasureOptions,
-  signal: AbortSignal,
-  work: (measured: Measured) => Promise<T>,
-): Promise<T> {
-  const repository = await openRepository(options.repository);
+/** The versions that are asked for, and those that are there. Throws NOT_FOUND for one that is not. */
+export async function versionsWanted(
+  repository: Repository,
+  options: Pick<MeasureOptions, 'name' | 'versions'>,
+): Promise<{ readonly wanted: readonly number[]; readonly present: readonly number[] }> {
   const present = await repository.listVersions(options.name);
   const wanted = options.versions ?? present;
   const missing = wanted.find((version) => !present.includes(version));
@@ -43,6 +41,17 @@ export async function withVersions<T>(
       `version ${missing} of ${options.name}: expected one of ${present.join(', ')}`,
     );
   }
+  return { wanted, present };
+}
+
+/** Opens versions and data, hands them to `work`, and frees them whatever happens. */
+export async function withVersions<T>(
+  options: MeasureOptions,
+  signal: AbortSignal,
+  work: (measured: Measured) => Promise<T>,
+): Promise<T> {
+  const repository = await openRepository(options.repository);
+  const { wanted, present } = await versionsWanted(repository, options);
   const manifest = imageManifest((await repository.resolve(options.name, wanted[0])).manifest);
   const dataset = await openDataset(options.data, manifest.preprocessing, {
     classes: manifest.labels,
