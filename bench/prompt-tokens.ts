@@ -21,7 +21,7 @@ import { packAttention } from '../libs/models/packed-attention.js';
 import { pythiaShapes, writeRandomCausalLm } from '../libs/models/testing/random-causal.js';
 import { checkpointWeights } from '../libs/models/weights.js';
 import { meanOf } from '../libs/pruning/measure/measure.js';
-import { measurePromptRows, PromptNetwork } from '../libs/pruning/prompt/calibrate.js';
+import { measurePromptRows, preparePrompts, PromptNetwork } from '../libs/pruning/prompt/calibrate.js';
 import { fitPromptStages, recentTokens } from '../libs/pruning/prompt/fit.js';
 import { stageBlocks } from '../libs/pruning/prompt/schedule.js';
 import type { PromptStage } from '../libs/pruning/prompt/parameters.js';
@@ -118,10 +118,12 @@ async function asServed(
   const weights = () => checkpointWeights(checkpoint, packed);
   const network = await PromptNetwork.open(runtime, checkpoint, weights, stages, { prompt, chunk }, workDirectory);
   try {
-    const searched = await network.prepare(search, signal);
+    const prepare = (samples: typeof search) =>
+      preparePrompts(runtime, checkpoint, weights, samples, network.cut, { workDirectory, signal });
+    const searched = await prepare(search);
     const measured = await measurePromptRows(network, searched, { signal, progress: () => undefined });
     const table = budgetTable(measured);
-    const prepared = await network.prepare(test, signal);
+    const prepared = await prepare(test);
     const dense = network.flops(stages.map(() => prompt));
     for (const budget of [0.005, 0.02, 0.05]) {
       const { kl, weights: counts, kept, flops } = await network.measure(prepared, interpolate(table, budget), signal);

@@ -53,17 +53,18 @@ export async function writeArtefact(
   arrays: PredictorArrays,
 ): Promise<void> {
   await writeModel(await applyPlan(plan, checkpoint, arrays), join(directory, 'model.onnx'));
-  if (arrays.size > 0) await writePredictors(join(directory, PREDICTORS_FILE), arrays);
+  if (arrays.size > 0) await writePredictors(directory, arrays);
 }
 
-async function writePredictors(file: string, arrays: PredictorArrays): Promise<void> {
+/** Writes the arrays of a plan's stages beside its model. */
+export async function writePredictors(directory: string, arrays: PredictorArrays): Promise<void> {
   const tensors = [...arrays].map(([name, values]) => ({
     name,
     type: 'float32' as const,
     shape: [values.length],
     bytes: new Uint8Array(values.buffer, values.byteOffset, values.byteLength),
   }));
-  await writeSafetensors(file, tensors);
+  await writeSafetensors(join(directory, PREDICTORS_FILE), tensors);
 }
 
 /** SHA-256 over the arrays in order, by name; null for none. */

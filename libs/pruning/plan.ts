@@ -1,5 +1,6 @@
 import type { Bits } from '../models/quantisation/blocks.js';
 import type { BudgetTable } from './stages/budget.js';
+import type { PromptStage } from './prompt/parameters.js';
 import type { StageParameters } from './stages/parameters.js';
 import type { RemovedUnits } from './fixed/remove.js';
 
@@ -16,8 +17,11 @@ type Referenced<T> = T extends Float32Array
       ? { readonly [K in keyof T]: Referenced<T[K]> }
       : T;
 
+/** A stage of either task: of images one that merges tokens, of text one that drops those of a prompt. */
+export type TokenStage = StageParameters | PromptStage;
+
 /** A stage as the plan holds it: its numbers by reference. */
-export type PlannedStage = Referenced<StageParameters>;
+export type PlannedStage = Referenced<TokenStage>;
 
 /**
  * All that was decided, as JSON: with the checkpoint and the predictors it makes the same model again, bit for bit. It stands in
@@ -39,7 +43,7 @@ export interface Plan {
   readonly target: { readonly lossBudget: number } | { readonly flopsSaved: number };
   /** Heads and neurons that are gone for good; null when none were asked for. */
   readonly removed: FixedPlan | null;
-  /** Merging at run time; null when it was not asked for. */
+  /** What is merged (of images) or dropped (of prompts) at run time; null when it was not asked for. */
   readonly tokens: TokenPlan | null;
   readonly certificate: Certificate;
 }
@@ -95,7 +99,7 @@ export interface Certificate {
 export type PredictorArrays = ReadonlyMap<string, Float32Array>;
 
 /** Takes the arrays out of the stages. */
-export function referenceArrays(stages: readonly StageParameters[]): {
+export function referenceArrays(stages: readonly TokenStage[]): {
   readonly stages: readonly PlannedStage[];
   readonly arrays: PredictorArrays;
 } {
@@ -111,8 +115,11 @@ export function referenceArrays(stages: readonly StageParameters[]): {
   return { stages: stages.map((stage, at) => walk(stage, `stage${at}`) as PlannedStage), arrays };
 }
 
-/** Puts the arrays back. Throws a TypeError for one that is missing. */
-export function resolveArrays(stages: readonly PlannedStage[], arrays: PredictorArrays): StageParameters[] {
+/** Puts the arrays back; which stages a plan has is up to its task. Throws a TypeError for an array that is missing. */
+export function resolveArrays<Stage extends TokenStage = StageParameters>(
+  stages: readonly PlannedStage[],
+  arrays: PredictorArrays,
+): Stage[] {
   const walk = (value: unknown): unknown => {
     if (typeof value !== 'object' || value === null) return value;
     const { tensor } = value as Partial<ArrayReference>;
@@ -123,5 +130,5 @@ export function resolveArrays(stages: readonly PlannedStage[], arrays: Predictor
     }
     return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, walk(part)]));
   };
-  return stages.map((stage) => walk(stage) as StageParameters);
+  return stages.map((stage) => walk(stage) as Stage);
 }

@@ -299,8 +299,12 @@ describe('what cannot be done is said', () => {
       },
     );
 
-  test('units and policies of images', async () => {
-    await refused({ units: ['tokens'] }, 'INVALID_ARGUMENT', /units: tokens, expected some of heads, neurons/);
+  test('policies of images, and of prompts all but their own', async () => {
+    await refused(
+      { units: ['tokens'], policy: 'random' },
+      'INVALID_ARGUMENT',
+      /policy: random, expected curvature, by which the tokens of prompts/,
+    );
     await refused(
       { policy: 'tome' },
       'INVALID_ARGUMENT',

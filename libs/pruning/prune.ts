@@ -9,6 +9,7 @@ import { fitStages } from './calibration/stages.js';
 import { chooseFixedUnits } from './fixed/choose.js';
 import { FIXED_POLICIES, needsLabels } from './fixed/policies.js';
 import type { AnyJob, Job, Opened, SplitData } from './job.js';
+import { certifyPrompts, fitPrompts, searchPrompts, type TextJob } from './prompt/plan.js';
 import { policies } from './policies/index.js';
 import { publishPlan } from './publish.js';
 import { PRUNABLE_UNITS, type PruneContext, type PruneRequest, type PruneResult } from './request.js';
@@ -29,7 +30,8 @@ export async function prune(request: PruneRequest, context: PruneContext): Promi
     const earlier = await repository.findPublication(request.name, request.publication);
     if (earlier) return earlier;
   }
-  const { job, images } = await openJob(request, context);
+  const { job, images, text } = await openJob(request, context);
+  if (text?.request.units.includes('tokens')) return prunePrompts(text, context);
   const { stages, fits } = await fitStages(images, context);
   const plans = await context.checkpoint('plan', () =>
     chooseFixedUnits(job, async () => (images ? tokenRows(images, stages) : [])),
@@ -40,6 +42,20 @@ export async function prune(request: PruneRequest, context: PruneContext): Promi
   const certified = await context.checkpoint('certify', () =>
     images ? certifyPlan(images, stages, plans, found) : certifyRemoval(job, plans),
   );
+  return context.checkpoint('write', () => publishPlan(job, stages, fits, certified));
+}
+
+/** Of a budget for prompt tokens and for what goes for good together, what the latter may take on the searched documents. */
+const fixedPart = 0.35;
+
+/** A language model whose prompts lose tokens, after what goes for good was chosen; both are certified together. */
+async function prunePrompts(job: TextJob, context: PruneContext): Promise<PruneResult> {
+  const { stages, fits } = await fitPrompts(job);
+  const fixed = { ...job, request: { ...job.request, lossBudget: fixedPart * job.request.lossBudget! } };
+  const plans = await context.checkpoint('plan', () => chooseFixedUnits(fixed, () => Promise.resolve([])));
+  const removed = plans.at(-1) ?? null;
+  const rows = await context.checkpoint('search', () => searchPrompts(job, stages, removed));
+  const certified = await context.checkpoint('certify', () => certifyPrompts(job, stages, removed, rows));
   return context.checkpoint('write', () => publishPlan(job, stages, fits, certified));
 }
 
@@ -58,6 +74,7 @@ function checkRequest({ units, lossBudget, flopsSaved, policy }: PruneRequest): 
 interface OpenJob {
   readonly job: AnyJob;
   readonly images: Job | undefined;
+  readonly text: TextJob | undefined;
 }
 
 /** Imports the baseline and opens the data; what was imported must not have changed since the job began. */
@@ -76,26 +93,27 @@ async function openJob(asked: PruneRequest, context: PruneContext): Promise<Open
       if (loss === 'cross-entropy') requireLabels(data.dataset, request.data, 'loss cross-entropy');
       const opened = await openBaseline(request, context, original, data);
       const images = { ...opened, task: imageTask(opened) };
-      return { job: images, images };
+      return { job: images, images, text: undefined };
     }
     case 'text-generation': {
       const request = checkTextRequest(asked);
       const data = await openTextCalibration(original, request);
       const opened = await openBaseline(request, context, original, data);
-      return { job: { ...opened, task: textTask(opened) }, images: undefined };
+      const text = { ...opened, task: textTask(opened) };
+      return { job: text, images: undefined, text };
     }
   }
 }
 
-/** Fills in which units of a language model may go. Throws INVALID_ARGUMENT for units or a policy that are of images. */
+/** Fills in which units of a language model may go. Throws INVALID_ARGUMENT for a policy that is of images, or that its units do not have. */
 function checkTextRequest(request: PruneRequest): PruneRequest {
   const { policy, units } = request;
-  const known: readonly string[] = [...FIXED_KINDS, 'bits'];
-  const wrong = units.find((unit) => !known.includes(unit));
-  if (wrong !== undefined)
-    throw invalid(`units: ${wrong}, expected some of ${known.join(', ')}, the units of a language model`);
   if (!FIXED_POLICIES.includes(policy))
     throw invalid(`policy: ${policy}, expected one of ${FIXED_POLICIES.join(', ')} for heads and neurons`);
+  if (units.includes('tokens') && policy !== 'curvature')
+    throw invalid(`policy: ${policy}, expected curvature, by which the tokens of prompts are chosen`);
+  if (units.includes('tokens') && request.lossBudget === undefined)
+    throw invalid('units: tokens: expected a loss budget, since how many tokens of a prompt go is up to the prompt');
   return { ...request, units: units.length > 0 ? units : [...FIXED_KINDS] };
 }
 

@@ -2,17 +2,16 @@ import type { ManifestDraft } from '../store/publish.js';
 import { openRepository } from '../store/repository.js';
 import { digestArrays } from './artefact.js';
 import type { CertifiedPlan } from './calibration/search.js';
-import { referenceArrays, type Plan } from './plan.js';
+import { referenceArrays, type Plan, type TokenStage } from './plan.js';
 import type { Fit } from './policies/policy.js';
 import type { AnyJob } from './job.js';
 import type { PruneResult } from './request.js';
 import type { TaskDraft } from './tasks/task.js';
-import type { StageParameters } from './stages/parameters.js';
 
 /** Writes the model that the plan makes, and publishes it as the next version. */
 export async function publishPlan(
   job: AnyJob,
-  stages: readonly StageParameters[],
+  stages: readonly TokenStage[],
   fits: readonly Fit[],
   certified: CertifiedPlan,
 ): Promise<PruneResult> {

@@ -32,17 +32,29 @@ export interface Attempt {
   readonly certificate: Omit<Certificate, 'budget' | 'predicted'>;
 }
 
+/** What the certifying samples say of a network at some thresholds; `cost` is predicted by sample, where the network tells it. */
+export type MeasureAt = (
+  thresholds: readonly number[],
+) => Promise<NetworkMeasures & { readonly cost?: Float64Array | undefined }>;
+
+/** Of a classifier of images. */
+export function imageMeasures(network: OpenNetwork, samples: PreparedSamples): MeasureAt {
+  return async (thresholds) => {
+    const losses = await network.measure(samples, thresholds);
+    const flops = losses.kept.map((row) => flopsAt(network.segments, row, network.tokens));
+    return { losses, flops: meanOf(flops), cost: losses.cost };
+  };
+}
+
 /** Runs the certifying samples once at some thresholds, and bounds the mean loss. */
 export async function attempt(
-  network: OpenNetwork,
-  samples: PreparedSamples,
+  measureAt: MeasureAt,
   asked: number,
   thresholds: readonly number[],
   options: CertifyOptions,
 ): Promise<Attempt> {
-  const losses = await network.measure(samples, thresholds);
-  const flops = losses.kept.map((row) => flopsAt(network.segments, row, network.tokens));
-  return judge({ losses, flops: meanOf(flops) }, asked, options, losses.cost);
+  const measured = await measureAt(thresholds);
+  return judge(measured, asked, options, measured.cost);
 }
 
 /** The bound of the mean loss, and what else was measured. @param cost predicted by sample, where the network tells it */
@@ -100,8 +112,7 @@ const ladders = {
  * FAILED_PRECONDITION with the best budget that can be met, and the number of samples that would certify it.
  */
 export async function certifyBudget(
-  network: OpenNetwork,
-  samples: PreparedSamples,
+  measureAt: MeasureAt,
   table: BudgetTable,
   budget: number,
   options: CertifyOptions,
@@ -111,7 +122,7 @@ export async function certifyBudget(
   let failed: Attempt | undefined;
   for (const [step, share] of ladder.entries()) {
     const asked = share * budget;
-    const tried = await attempt(network, samples, asked, interpolate(table, asked), options);
+    const tried = await attempt(measureAt, asked, interpolate(table, asked), options);
     options.progress(step + 1, ladder.length);
     if (tried.certificate.bound > Math.max(budget, rounding)) {
       failed = tried;

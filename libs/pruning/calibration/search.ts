@@ -7,7 +7,16 @@ import { HeartwoodError } from '../../errors/error.js';
 import { budgetFor, interpolate, type BudgetTable } from '../stages/budget.js';
 import type { StageParameters } from '../stages/parameters.js';
 import { budgetTable } from '../statistics/thresholds.js';
-import { attempt, certifyBudget, certifyFixed, judge, rounding, type Attempt, type CertifyOptions } from './certify.js';
+import {
+  attempt,
+  certifyBudget,
+  certifyFixed,
+  imageMeasures,
+  judge,
+  rounding,
+  type Attempt,
+  type CertifyOptions,
+} from './certify.js';
 import { openNetwork, type OpenNetwork } from './network.js';
 import { preparePart } from './samples.js';
 import { gridOf, measureRows, type MeasuredRow } from './table.js';
@@ -84,14 +93,15 @@ export async function certifyPlan(
     const { counted } = job.task;
     const options: CertifyOptions = { loss, confidence, seed, counted, signal: job.context.signal, progress };
     const { segments } = network;
+    const measureAt = imageMeasures(network, samples);
     let passed: Attempt;
     let budget: number;
     if (lossBudget !== undefined) {
-      passed = await certifyBudget(network, samples, table, lossBudget, options);
+      passed = await certifyBudget(measureAt, table, lossBudget, options);
       budget = lossBudget;
     } else {
       const asked = budgetOfSaving(table, flopsSaved!);
-      passed = await attempt(network, samples, asked, interpolate(table, asked), options);
+      passed = await attempt(measureAt, asked, interpolate(table, asked), options);
       // What may be promised is the bound.
       budget = Math.max(passed.certificate.bound, rounding);
     }

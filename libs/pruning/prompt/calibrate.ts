@@ -3,7 +3,7 @@ import { readTokens } from '../../data/text/dataset.js';
 import { HeartwoodError } from '../../errors/error.js';
 import type { Checkpoint } from '../../models/checkpoint.js';
 import { causalSpecOf } from '../../models/causal-lm.js';
-import { generationSymbols } from '../../models/generation-graph.js';
+import { generationGraph, generationSymbols } from '../../models/generation-graph.js';
 import type { Weights } from '../../models/weights.js';
 import type { GraphBuilder } from '../../onnx/builder.js';
 import { countFlops } from '../../onnx/flops.js';
@@ -44,6 +44,42 @@ export interface PromptMeasures extends LossMeasures {
   readonly prefillMs: number;
 }
 
+/** Windows, with the answers of a network that drops nothing: the unpruned one. */
+export async function preparePrompts(
+  runtime: Runtime,
+  checkpoint: Checkpoint,
+  weights: (g: GraphBuilder) => Weights,
+  { dataset, indices }: TextSamples,
+  cut: PromptCut,
+  context: {
+    readonly workDirectory: string;
+    readonly signal: AbortSignal;
+    progress?(done: number, total: number): void;
+  },
+): Promise<PreparedPrompts> {
+  const graph = generationGraph(checkpoint, { weights });
+  const { vocabulary } = causalSpecOf(checkpoint);
+  const session = await loadGraph(runtime, graph, context.workDirectory);
+  const windows: PreparedPrompts['windows'][number][] = [];
+  const dense: Float64Array[][] = [];
+  try {
+    for (const index of indices) {
+      context.signal.throwIfAborted();
+      const { ids, documents } = await readTokens(dataset, [index]);
+      windows.push({ ids, document: documents[0]! });
+      dense.push(logProbabilities((await replay(session, graph.caches, ids, cut)).logits, vocabulary));
+      context.progress?.(windows.length, indices.length);
+    }
+  } finally {
+    await session.dispose();
+  }
+  return { windows, dense };
+}
+
+function logProbabilities(logits: Float32Array, vocabulary: number): Float64Array[] {
+  return Array.from({ length: logits.length / vocabulary }, (_, row) => logSoftmax(logits, row, vocabulary));
+}
+
 /** A generation graph with stages whose thresholds are still open, ready to be measured. */
 export class PromptNetwork {
   private constructor(
@@ -67,26 +103,6 @@ export class PromptNetwork {
     return new PromptNetwork(session, served, stages, causalSpecOf(checkpoint).vocabulary, cut);
   }
 
-  /** The windows, with the answers of this network when it drops nothing. */
-  async prepare({ dataset, indices }: TextSamples, signal: AbortSignal): Promise<PreparedPrompts> {
-    const windows: PreparedPrompts['windows'][number][] = [];
-    const dense: Float64Array[][] = [];
-    for (const index of indices) {
-      signal.throwIfAborted();
-      const { ids, documents } = await readTokens(dataset, [index]);
-      windows.push({ ids, document: documents[0]! });
-      dense.push(
-        this.answers(
-          await this.run(
-            ids,
-            this.stages.map(() => -Infinity),
-          ),
-        ),
-      );
-    }
-    return { windows, dense };
-  }
-
   /** What the network loses at some thresholds, one for each stage. */
   async measure(
     prepared: PreparedPrompts,
@@ -103,14 +119,16 @@ export class PromptNetwork {
       prefillMs += run.prefillMs / prepared.windows.length;
       const totals = byDocument.get(document) ?? new Totals();
       byDocument.set(document, totals);
-      totals.add(prepared.dense[at]!, this.answers(run), ids.subarray(this.cut.prompt));
+      totals.add(prepared.dense[at]!, logProbabilities(run.logits, this.vocabulary), ids.subarray(this.cut.prompt));
     }
     const all = [...byDocument.values()];
     const column = (of: (totals: Totals) => number) => Float64Array.from(all, of);
     return {
       kl: column((totals) => totals.kl / totals.answers),
       weights: column((totals) => totals.answers),
-      crossEntropyRise: column((totals) => totals.rise / totals.labels),
+      denseLoss: column((totals) => totals.denseLoss / totals.labels),
+      prunedLoss: column((totals) => totals.prunedLoss / totals.labels),
+      crossEntropyRise: column((totals) => (totals.prunedLoss - totals.denseLoss) / totals.labels),
       denseCorrect: column((totals) => totals.denseCorrect / totals.labels),
       prunedCorrect: column((totals) => totals.prunedCorrect / totals.labels),
       kept,
@@ -136,6 +154,12 @@ export class PromptNetwork {
     return thresholds;
   }
 
+  /** FLOPs of a prompt that one more token adds between each stage and the next. */
+  slopes(): number[] {
+    const all = this.stages.map(() => this.cut.prompt);
+    return all.map((count, stage) => this.flops(all) - this.flops(all.with(stage, count - 1)));
+  }
+
   /** FLOPs of a prompt whose stages let so many tokens on; every token is counted as seeing half of what its block holds. */
   flops(kept: readonly number[]): number {
     return promptFlops(this.served.graph, this.cut.prompt, this.stages, kept);
@@ -151,18 +175,14 @@ export class PromptNetwork {
     const feeds = { [promptNames.thresholds]: given };
     return replay(this.session, this.served.caches, ids, { ...this.cut, feeds, promptAlone });
   }
-
-  private answers({ logits }: Replay): Float64Array[] {
-    const count = logits.length / this.vocabulary;
-    return Array.from({ length: count }, (_, row) => logSoftmax(logits, row, this.vocabulary));
-  }
 }
 
 /** Sums over the predictions of one document. */
 class Totals {
   kl = 0;
   answers = 0;
-  rise = 0;
+  denseLoss = 0;
+  prunedLoss = 0;
   labels = 0;
   denseCorrect = 0;
   prunedCorrect = 0;
@@ -175,7 +195,8 @@ class Totals {
       this.answers++;
       if (at >= following.length) continue;
       const label = Number(following[at]);
-      this.rise += logP[label]! - logQ[label]!;
+      this.denseLoss -= logP[label]!;
+      this.prunedLoss -= logQ[label]!;
       this.labels++;
       if (argmax(logP) === label) this.denseCorrect++;
       if (argmax(logQ) === label) this.prunedCorrect++;

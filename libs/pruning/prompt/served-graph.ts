@@ -1,5 +1,10 @@
 import type { Checkpoint } from '../../models/checkpoint.js';
-import { buildGenerationGraph, type AtPromptSeam, type BlockCache } from '../../models/generation-graph.js';
+import {
+  buildGenerationGraph,
+  type AtPromptSeam,
+  type BlockCache,
+  type GenerationNetwork,
+} from '../../models/generation-graph.js';
 import type { Weights } from '../../models/weights.js';
 import type { GraphBuilder } from '../../onnx/builder.js';
 import type { Graph, Value } from '../../onnx/ir.js';
@@ -17,6 +22,8 @@ export const promptNames = {
 } as const;
 
 export interface ServedGeneration {
+  /** Its outputs are those of the generation graph and of the stages. */
+  readonly network: GenerationNetwork;
   readonly graph: Graph;
   readonly caches: readonly BlockCache[];
 }
@@ -72,11 +79,13 @@ function staged(
       ]),
     );
   };
-  const { g, outputs, caches } = buildGenerationGraph(checkpoint, { weights, atSeams });
+  const open = buildGenerationGraph(checkpoint, { weights, atSeams });
+  const { g, caches } = open;
   const kept = concat(
     g,
     outcomes.map((outcome) => outcome.kept),
     1,
   );
-  return { graph: g.build([...outputs, g.named(promptNames.kept, kept), ...more(g, outcomes)]), caches };
+  const outputs = [...open.outputs, g.named(promptNames.kept, kept), ...more(g, outcomes)];
+  return { network: { ...open, outputs }, graph: g.build(outputs), caches };
 }

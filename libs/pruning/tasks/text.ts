@@ -19,7 +19,10 @@ import { squaredNorms } from '../fixed/magnitudes.js';
 import { nothingRemoved, removeUnits, type RemovedUnits } from '../fixed/remove.js';
 import type { Opened } from '../job.js';
 import { meanOf } from '../measure/measure.js';
-import type { BitsChoice, FixedChoice, Plan } from '../plan.js';
+import { writePredictors } from '../artefact.js';
+import { resolveArrays, type BitsChoice, type FixedChoice, type Plan, type PredictorArrays } from '../plan.js';
+import type { PromptStage } from '../prompt/parameters.js';
+import { servedGeneration } from '../prompt/served-graph.js';
 import { readTextFiles, textPartOf, writeTextArtefact } from '../text/artefact.js';
 import { comparisonGraph } from '../text/comparison.js';
 import { costWindow, textCost, unitFlops } from '../text/cost.js';
@@ -48,13 +51,13 @@ export function textTask(job: Opened<TextCalibration>): PruningTask {
     magnitudes: (kinds) => squaredNorms(checkpoint, causalLayout(spec), kinds),
     uniformBits: (bits) => Object.fromEntries(uniformBits(spec, bits)),
     prepare: (part) => preparePart(job, part),
-    async write(directory, plan) {
+    async write(directory, plan, arrays) {
       const { crossEntropy } = plan.certificate;
       const perplexity = crossEntropy && {
         dense: Math.exp(crossEntropy.dense),
         pruned: Math.exp(crossEntropy.pruned),
       };
-      const text = await writePlannedText(directory, plan, checkpoint, context.workDirectory);
+      const text = await writePlannedText(directory, plan, checkpoint, arrays, context.workDirectory);
       return { task: TEXT_GENERATION, text, perplexity: perplexity ?? null };
     },
   };
@@ -62,26 +65,32 @@ export function textTask(job: Opened<TextCalibration>): PruningTask {
 
 /** The network that a plan makes of a language model (float32), as it is served. Pure: the same plan gives the same graph. */
 export async function applyTextPlan(
-  plan: Pick<Plan, 'removed'>,
+  plan: Pick<Plan, 'removed' | 'tokens'>,
   checkpoint: Checkpoint,
+  arrays: PredictorArrays,
   workDirectory: string,
 ): Promise<GenerationNetwork> {
   const weights = await textWeights(checkpoint, plan.removed, 'generation', workDirectory);
-  return buildGenerationGraph(checkpoint, { weights: () => weights });
+  if (!plan.tokens) return buildGenerationGraph(checkpoint, { weights: () => weights });
+  const stages = resolveArrays<PromptStage>(plan.tokens.stages, arrays);
+  return servedGeneration(checkpoint, () => weights, stages, plan.tokens.table).network;
 }
 
 /** Writes the model of a plan and what belongs to it into a folder. */
 export async function writePlannedText(
   directory: string,
-  plan: Pick<Plan, 'removed'>,
+  plan: Pick<Plan, 'removed' | 'tokens'>,
   checkpoint: Checkpoint,
+  arrays: PredictorArrays,
   workDirectory: string,
 ): Promise<TextPart> {
   const dense = causalSpecOf(checkpoint);
   const files = await readTextFiles(checkpoint, dense);
-  const network = await applyTextPlan(plan, checkpoint, workDirectory);
+  const network = await applyTextPlan(plan, checkpoint, arrays, workDirectory);
   await writeTextArtefact(directory, network, files);
-  return textPartOf(network, files, { dense, bits: plan.removed?.bits });
+  if (arrays.size > 0) await writePredictors(directory, arrays);
+  const stages = plan.tokens?.stages.map(({ block }) => block) ?? [];
+  return textPartOf(network, files, { stages, dense, bits: plan.removed?.bits });
 }
 
 /** The tensors of a language model that removing units makes smaller. */
