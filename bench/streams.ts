@@ -1,0 +1,127 @@
+/**
+ * npm run bench:streams [-- --json FILE] [--minutes 2] [--streams 200] [--shape 160m] [--rounds 5] [--only restless|speed]
+ *
+ * Restless: streams of text through gRPC that start, stop, cancel, break and come too late at random, each held against the same request
+ * alone; then whether any of them left a row, a waiting request or memory behind. Speed: tokens a second through gRPC streams of a server,
+ * over those of the bare loop of the same runs in this process, in turn.
+ */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { pythiaShapes } from '../libs/models/testing/random-causal.js';
+import { textManifest } from '../libs/store/manifest.js';
+import { openRepository } from '../libs/store/repository.js';
+import { connectInference } from '../services/server/client.js';
+import { memorySlope, sampleMemory } from './support/memory.js';
+import { type Bar, barOf, printBars, writeOutcome } from './support/outcome.js';
+import { median, startServed } from './support/served.js';
+import { openBareLoop } from './support/streams/bare-loop.js';
+import { cases, restlessStreams } from './support/streams/restless.js';
+import { streamedTokensPerSecond } from './support/streams/streamed.js';
+import { publishRandom, smallShape } from './support/streams/subjects.js';
+
+const { values: options } = parseArgs({
+  options: {
+    ...{ json: { type: 'string' }, minutes: { type: 'string' }, streams: { type: 'string' } },
+    ...{ shape: { type: 'string' }, rounds: { type: 'string' }, only: { type: 'string' } },
+  },
+});
+const minutes = Math.max(0.1, Number(options.minutes ?? 2));
+const lanes = Number(options.streams ?? 200);
+const rounds = Number(options.rounds ?? 5);
+const shape = (options.shape ?? '160m') as keyof typeof pythiaShapes;
+const folder = await mkdtemp(join(tmpdir(), 'heartwood-bench-'));
+const repository = join(folder, 'models');
+const rows: unknown[] = [];
+const bars: Bar[] = [];
+try {
+  if (options.only !== 'speed') await restless();
+  if (options.only !== 'restless') await speed();
+  printBars(bars);
+  await writeOutcome(options.json, { bench: 'streams', rows, bars });
+} finally {
+  await rm(folder, { recursive: true, force: true });
+}
+
+async function restless(): Promise<void> {
+  await publishRandom(folder, repository, 'small', smallShape);
+  const limits = ['--generation-rows', '16', '--generation-queue-limit', String(2 * lanes), '--prefill-chunk', '32'];
+  const server = await startServed(repository, [{ name: 'small', versions: [1] }], limits);
+  const client = connectInference(server.address);
+  try {
+    const known = await cases(client, 60);
+    const memory = sampleMemory(server, 2000);
+    const tally = await restlessStreams(server.address, known, lanes, performance.now() + minutes * 60_000);
+    const samples = memory.stop();
+    // What is still cancelled is out by the next text.
+    await client
+      .generate({ ...known[0]!.asked, maxTokens: 1 }, new AbortController().signal)
+      [Symbol.asyncIterator]()
+      .next();
+    const held = await settled(() => server.metric('heartwood_generation_cached_tokens{'));
+    const slope = memorySlope(samples.filter(({ minute }) => minute >= minutes / 2));
+    const { problems, ...counts } = tally;
+    for (const problem of problems.slice(0, 10)) console.error(problem);
+    console.log(`${lanes} streams for ${minutes} minutes: ${JSON.stringify(counts)}`);
+    rows.push({
+      part: 'restless',
+      minutes,
+      lanes,
+      ...counts,
+      slope,
+      residentMiB: samples.map(({ mib }) => Math.round(mib)),
+    });
+    bars.push(
+      barOf('texts that are not those of the request alone', tally.mixed, '<=', 0),
+      barOf('errors that nobody asked for', tally.failed, '<=', 0),
+      barOf('tokens that are left in the cache', held, '<=', 0),
+      barOf('resident memory in the second half, MiB a minute', slope, '<=', 5),
+    );
+  } finally {
+    client.close();
+    await server.stop();
+  }
+}
+
+/** The metric once it has come to 0, or after some seconds. */
+async function settled(metric: () => Promise<number | undefined>): Promise<number> {
+  for (let attempt = 0; ; attempt++) {
+    const value = (await metric()) ?? NaN;
+    if (value === 0 || attempt === 50) return value;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
+async function speed(): Promise<void> {
+  const name = `pythia-${shape}`;
+  await publishRandom(folder, repository, name, pythiaShapes[shape]);
+  const { manifest, directory } = await (await openRepository(repository)).resolve(name, 1);
+  const server = await startServed(repository, [{ name, versions: [1] }], ['--workers', '1']);
+  const client = connectInference(server.address);
+  const bare = await openBareLoop(directory, textManifest(manifest), 8);
+  try {
+    for (const batch of [1, 8]) {
+      const [prompt, steps] = [64, 64];
+      const pairs: { bare: number; streamed: number }[] = [];
+      for (let round = 0; round <= rounds; round++) {
+        const pair = {
+          bare: await bare.tokensPerSecond(batch, prompt, steps),
+          streamed: await streamedTokensPerSecond(client, name, batch, prompt, steps),
+        };
+        // The first of each warms up.
+        if (round > 0) pairs.push(pair);
+      }
+      const ratio = median(pairs.map(({ bare, streamed }) => streamed / bare));
+      const [alone, through] = [median(pairs.map((pair) => pair.bare)), median(pairs.map((pair) => pair.streamed))];
+      console.log(
+        `${name}, ${batch} at a time: ${alone.toFixed(1)} tokens/s bare, ${through.toFixed(1)} through streams`,
+      );
+      rows.push({ part: 'speed', model: name, batch, bare: alone, streamed: through, ratio, pairs });
+      bars.push(barOf(`${name}, ${batch} at a time: tokens/s through gRPC over the bare loop`, ratio, '>=', 0.97));
+    }
+  } finally {
+    client.close();
+    await Promise.all([server.stop(), bare.close()]);
+  }
+}

@@ -1,0 +1,37 @@
+/** A model's runs with nothing around them: what the streams of a server are held against. */
+import { join } from 'node:path';
+import { createRuntime } from '../../../libs/runtime/runtime.js';
+import type { TextManifest } from '../../../libs/store/manifest.js';
+import { ModelRun } from '../../../services/server/generation/model-run.js';
+import { argmax } from '../../../services/server/generation/sampling/largest.js';
+
+export interface BareLoop {
+  /** Tokens a second of `rows` sequences in one batch, each of `from` tokens at the beginning and `from + steps` at the end. */
+  tokensPerSecond(rows: number, from: number, steps: number): Promise<number>;
+  close(): Promise<void>;
+}
+
+export async function openBareLoop(directory: string, { text }: TextManifest, most: number): Promise<BareLoop> {
+  const runtime = createRuntime({ workers: 1 });
+  const session = await runtime.load(join(directory, 'model.onnx'));
+  const run = new ModelRun({ ...text, eosIds: text.eos }, session);
+  const memory = await session.allocate(run.spec(most, text.context));
+  return {
+    async tokensPerSecond(rows, from, steps) {
+      let lengths: readonly (readonly number[])[] = Array.from({ length: rows }, () => [from]);
+      let last = Array.from({ length: rows }, (_, row) => row + 1);
+      const begun = performance.now();
+      for (let step = 0; step < steps; step++) {
+        const positions = lengths.map(([length]) => length!);
+        const input = { row: 0, ids: last.map((id) => [id]), positions, lengths, budgets: [], wanted: [0] };
+        const { feeds, ...how } = run.run(memory, input, []);
+        const outputs = await session.run(feeds, { memory, ...how });
+        const output = run.read(outputs, input);
+        lengths = output.lengths;
+        last = output.logits.map(([logits]) => argmax(logits!));
+      }
+      return (1000 * rows * steps) / (performance.now() - begun);
+    },
+    close: () => runtime.close(),
+  };
+}
