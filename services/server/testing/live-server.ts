@@ -34,16 +34,25 @@ export interface LiveServer {
   stop(): Promise<void>;
 }
 
-/** @param connection how `raw` and `client` reach it */
+/** Model `net`: version 1 `meanModel`, version 2 `budgetModel`. */
+export async function publishNets(repository: Repository): Promise<void> {
+  await publishGraph(repository, 'net', meanModel());
+  await publishGraph(repository, 'net', budgetModel(), budgetDraft);
+}
+
+/**
+ * @param connection how `raw` and `client` reach it
+ * @param fill what the repository holds
+ */
 export async function liveServer(
   options: Partial<ServerOptions> = {},
   connection: ConnectionOptions = {},
   logger: Logger = createLogger('test', 'silent'),
   registry: Registry = createRegistry(),
+  fill: (repository: Repository) => Promise<void> = publishNets,
 ): Promise<LiveServer> {
   const { repository, remove } = await temporaryRepository();
-  await publishGraph(repository, 'net', meanModel());
-  await publishGraph(repository, 'net', budgetModel(), budgetDraft);
+  await fill(repository);
   const server = await startServer(
     {
       repository: repository.directory,
