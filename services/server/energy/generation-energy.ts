@@ -2,6 +2,9 @@ import type { EnergyLedger, Ticket } from '../../../libs/energy/ledger.js';
 import type { GenerationObserver, GenerationStep } from '../generation/observer.js';
 import type { RequestMeter } from '../inference/generation.js';
 
+/** A text of which more than this share of its steps' time was not metered has no joules: they would be a guess. */
+const unmeteredShare = 0.01;
+
 /**
  * Whose the joules of a language model's steps are. A step is a run that its requests share by rows; a request's joules are the sum of
  * its shares, so that over all requests and what nobody is charged for they add up to what the meter counted.
@@ -45,18 +48,19 @@ export class GenerationEnergy implements GenerationObserver {
   /** Follows one request. */
   openRequest(): RequestMeter {
     let sum = 0;
-    let unknown = false;
+    let [knownMs, unknownMs] = [0, 0];
     /** The last share that is not known yet; shares become known in the order of their steps. */
     let last: Promise<void> = Promise.resolve();
     return {
       stepped: (step) => {
         const share = this.#rows.get(step);
         last = Promise.all([last, share]).then(([, joules]) => {
-          if (joules === undefined) unknown = true;
-          else sum += joules;
+          const ms = step.execution.endedAt - step.execution.startedAt;
+          if (joules === undefined) unknownMs += ms;
+          else [sum, knownMs] = [sum + joules, knownMs + ms];
         });
       },
-      joules: () => last.then(() => (unknown ? undefined : sum)),
+      joules: () => last.then(() => (unknownMs > unmeteredShare * (knownMs + unknownMs) ? undefined : sum)),
       close: () => void last.then(() => sum > 0 && this.charged(sum)),
     };
   }

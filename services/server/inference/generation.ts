@@ -43,7 +43,7 @@ export interface GenerationAnswer {
 /** Follows the steps that a request had a part in. */
 export interface RequestMeter {
   readonly stepped: NonNullable<GenerationTerms['stepped']>;
-  /** Undefined where a step of it was not metered. */
+  /** Undefined where more of it was not metered than can be passed over. */
   joules(): Promise<number | undefined>;
   /** The request has ended: it is charged, however it ended. */
   close(): void;

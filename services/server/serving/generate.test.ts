@@ -118,7 +118,7 @@ test('a cancelled text frees its row, and counts as cancelled', async () => {
   };
   await assert.rejects(read(), { name: 'AbortError' });
   await until(async () => (await live.metric(`heartwood_model_running_requests${running}`)) === 0);
-  await until(async () => (await live.metric(cancelled)) === before! + 1);
+  await until(async () => (await live.metric(cancelled)) === before + 1);
 });
 
 test('a deadline ends a text that takes longer', async () => {
@@ -143,7 +143,8 @@ test('a reader that does not read holds nobody up, and misses nothing', async ()
 });
 
 test('metrics tell of texts by version', async () => {
-  const of = (name: string, labels = '') => live.metric(`heartwood_generation_${name}{model="lm",version="1"${labels}}`);
+  const of = (name: string, labels = '') =>
+    live.metric(`heartwood_generation_${name}{model="lm",version="1"${labels}}`);
   const [tokens, texts, gaps] = await Promise.all([
     of('tokens_total', ',phase="decode"'),
     of('first_token_seconds_count'),
