@@ -41,7 +41,11 @@ test('the recipe leaves a whole checkpoint in the layout of Hugging Face, with t
     'tokenizer_config.json',
   ]);
   const bits = (report.test.loss / Math.LN2).toFixed(3);
-  assert.ok((await readFile(join(out, 'README.md'), 'utf8')).includes(`| test | ${report.test.samples} | ${bits} |`));
+  assert.ok(
+    (await readFile(join(out, 'README.md'), 'utf8')).includes(
+      `| test, 50 documents | ${report.test.samples} | ${bits} |`,
+    ),
+  );
 
   // The canonical graph over the files that were written gives the figures that were reported.
   const tokenizer = await openTokenizer(join(out, 'tokenizer.json'));

@@ -13,8 +13,8 @@ import { writeCausalCheckpoint } from './causal-layout.js';
 import { brownRecipe } from './recipes/brown.js';
 import { TextTask, type TextRecipe } from './text-task.js';
 
-/** Documents of the validation split for a look while training runs. */
-const glance = 8;
+/** Documents of the validation split for a look while training runs, and for the model card. */
+const looked = { glance: 8, validation: 25 };
 
 /** Nats to bits: a token is a byte. */
 const bits = (loss: number) => (loss / Math.LN2).toFixed(3);
@@ -25,7 +25,11 @@ export async function brownJob(recipe: TextRecipe = brownRecipe): Promise<Traini
   const tokenizer = parseTokenizer(tokenizerJson, 'tokenizer.json');
   const open = async (split: 'train' | 'validation' | 'test') => tokenize(await brownDocuments(split), tokenizer);
   const [training, validation, test] = await Promise.all([open('train'), open('validation'), open('test')]);
-  const splits = { glance: validation.slice(0, glance), validation, test };
+  const splits = {
+    glance: validation.slice(0, looked.glance),
+    validation: validation.slice(0, looked.validation),
+    test,
+  };
   return {
     recipe,
     task: new TextTask(recipe, training, endOfTextId),
@@ -64,8 +68,8 @@ wrote this file.
 
 | split | bytes | bits per byte | perplexity of a byte | next byte right |
 |---|---|---|---|---|
-${row('validation', report.validation)}
-${row('test', report.test)}
+${row(`validation, ${looked.validation} documents`, report.validation)}
+${row('test, 50 documents', report.test)}
 
 Each byte of a document is predicted once, from ${model.context / 2} bytes or more of the same document where it has them. The test split otherwise, in bits per byte:
 ${baselines.map(({ name, loss }) => `${name}: ${bits(loss)}`).join('; ')}.

@@ -45,6 +45,20 @@ test('the learning rate warms up linearly and goes down by half a cosine to its 
   assert.ok(Math.abs(learningRate(schedule, 100, 1) - 0.2) < 1e-12);
 });
 
+test('a cosine that is longer than the run ends in a line to the floor', () => {
+  const schedule = { peak: 2, warmupSteps: 0, floor: 0.1, span: 2, cooldown: 0.5 };
+  // Half of the run is a quarter of the cosine.
+  const turn = 0.1 + 0.9 * 0.5 * (1 + Math.SQRT1_2);
+  const expected: [number, number][] = [
+    [0, 1],
+    [0.5, turn],
+    [0.75, (turn + 0.1) / 2],
+    [1, 0.1],
+  ];
+  for (const [done, share] of expected)
+    assert.ok(Math.abs(learningRate(schedule, 0, done) - 2 * share) < 1e-12, `${done}`);
+});
+
 test('progress is by cost: steps times tokens', () => {
   const phases = [
     { batch: 4, steps: 10 },

@@ -78,6 +78,9 @@ export function withModel(command: Command): Command {
 /** What the data option takes. */
 export const dataHelp = 'an image folder (CLASS/*.jpg|png|webp), IDX pair, CIFAR binary, .safetensors, or demo:digits';
 
+/** What it takes for a language model. */
+export const textHelp = 'a text file, a folder of .txt, .safetensors with input_ids, or demo:brown';
+
 /** Examples below a command's help. */
 export function examples(command: Command, ...lines: readonly string[]): Command {
   const text = lines.map((line) => `  $ npx heartwood ${line}`).join('\n');

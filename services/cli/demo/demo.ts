@@ -1,23 +1,20 @@
-import { mkdir, rm } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { join, resolve } from 'node:path';
 import { openDataset } from '../../../libs/data/open.js';
 import { permutation, randomFor } from '../../../libs/data/random.js';
 import { openEnergyMeter } from '../../../libs/energy/meter.js';
-import { HeartwoodError, invalid } from '../../../libs/errors/error.js';
+import { invalid } from '../../../libs/errors/error.js';
 import { openRepository, type Repository } from '../../../libs/store/repository.js';
 import { type ImageManifest, imageManifest } from '../../../libs/store/manifest.js';
-import { connectInference, type InferenceClient } from '../../server/client.js';
+import type { InferenceClient } from '../../server/client.js';
 import type { Context } from '../context.js';
 import { writeWhole } from '../output.js';
 import { createProgress, type Progress } from '../progress.js';
 import type { CurvePoint, HeadSensitivity, ReportImage } from '../report/data.js';
 import { renderReport } from '../report/report.js';
-import { startChild, type Child } from './child.js';
-import { runJob } from './prune-job.js';
+import { withServedPair } from './pair.js';
 import { demoTable, summarise, type VersionSummary } from './summary.js';
 import { streamTraffic, type TestImage } from './traffic.js';
-import { waitForVersions } from './version-wait.js';
 
 export interface DemoOptions {
   /** A checkpoint folder. */
@@ -66,48 +63,19 @@ const warmup = 5;
 export async function runDemo(options: DemoOptions, look: Look, context: Context): Promise<DemoResult> {
   const started = performance.now();
   const output = resolve(options.output);
-  const [models, jobs] = [join(output, 'models'), join(output, 'jobs')];
-  // An earlier demo's, made by this function.
-  await Promise.all([rm(models, { recursive: true, force: true }), rm(jobs, { recursive: true, force: true })]);
-  await mkdir(models, { recursive: true }).catch((cause: unknown) => {
-    throw invalid(`--output ${options.output}: cannot be made`, cause);
-  });
   const progress = createProgress(context);
-  const children: Child[] = [];
-  let client: InferenceClient | undefined;
+  const pair = { ...options, name, output };
   try {
-    const local = ['--repository', models, '--host', '127.0.0.1', '--port', '0', '--metrics-port', '0'];
-    const starting = [
-      startChild('pruner', [...local, '--data-directory', jobs], context.signal),
-      startChild('serve', [...local, '--poll-ms', '200'], context.signal),
-    ];
-    for (const child of await Promise.allSettled(starting))
-      if (child.status === 'fulfilled') children.push(child.value);
-    const [pruner, server] = (await Promise.all(starting)) as [Child, Child];
-    const request = {
-      modelDirectory: resolve(options.model),
-      data: options.data,
-      name,
-      lossBudget: options.lossBudget,
-      units: [...options.units],
-      seed: options.seed,
-    };
-    const { job } = await runJob(`127.0.0.1:${pruner.grpcPort}`, request, progress, context.signal);
-    const version = job?.result?.version;
-    if (version === undefined) throw new HeartwoodError('INTERNAL', 'the pruning job succeeded without a version');
-    // It has done its work; what follows is measured without it.
-    await pruner.stop();
-    client = connectInference(`127.0.0.1:${server.grpcPort}`);
-    await waitForVersions(client, server, name, [1, version], context.signal);
-    const measured = await measure(client, models, version, options, look, progress, context.signal);
-    const report = join(output, 'report.html');
-    const seconds = (performance.now() - started) / 1000;
-    await writeWhole(report, renderReport({ ...measured.report, facts: factsOf(measured.manifest, options, seconds) }));
-    return { ...measured.result, manifest: measured.manifest, seconds, report };
+    return await withServedPair(pair, progress, context.signal, async ({ client, models, version }) => {
+      const measured = await measure(client, models, version, options, look, progress, context.signal);
+      const report = join(output, 'report.html');
+      const seconds = (performance.now() - started) / 1000;
+      const facts = factsOf(measured.manifest, options, seconds);
+      await writeWhole(report, renderReport({ ...measured.report, facts }));
+      return { ...measured.result, manifest: measured.manifest, seconds, report };
+    });
   } finally {
     progress.stop();
-    client?.close();
-    await Promise.all(children.map((child) => child.stop()));
   }
 }
 
