@@ -4,22 +4,28 @@ import { invalid } from '../../../libs/errors/error.js';
 import type { GenerationContents } from './generation.js';
 
 /** Clients of these backends write numbers as texts as often as not. */
-const number = z.union([
-  z.number(),
-  z
-    .string()
-    .regex(/^\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*$/i, 'expected a number')
-    .transform(Number),
-]);
+const number = z.union(
+  [
+    z.number(),
+    z
+      .string()
+      .regex(/^\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*$/i)
+      .transform(Number),
+  ],
+  { error: 'expected a number' },
+);
 const whole = number.refine(Number.isSafeInteger, 'expected a whole number');
-const flag = z.union([
-  z.boolean(),
-  z
-    .string()
-    .toLowerCase()
-    .pipe(z.enum(['true', 'false']))
-    .transform((text) => text === 'true'),
-]);
+const flag = z.union(
+  [
+    z.boolean(),
+    z
+      .string()
+      .toLowerCase()
+      .pipe(z.enum(['true', 'false']))
+      .transform((text) => text === 'true'),
+  ],
+  { error: 'expected true or false' },
+);
 
 /** A parameter that may be given as long as it asks for nothing: what would be done anyhow. */
 const neutral = (...values: readonly (number | boolean | null)[]) =>
@@ -110,8 +116,6 @@ function describe(issue: z.core.$ZodIssue | undefined, where: string): string {
     return `${where}: unknown parameter ${name}, expected of ${samplingNames.join(', ')}`;
   }
   const [name] = issue?.path ?? [];
-  // Of a union the first alternative is what is meant; the other is a courtesy.
-  const nested = issue?.code === 'invalid_union' ? issue.errors[0]?.[0]?.message : undefined;
-  const what = nested ?? issue?.message ?? 'is not what it should be';
+  const what = issue?.message ?? 'is not what it should be';
   return name === undefined ? `${where}: expected a JSON object` : `${where}: ${String(name)}: ${what}`;
 }
