@@ -16,6 +16,8 @@ export interface SessionOptions {
   readonly prepacking?: boolean;
   /** Execution providers, first choice first. Default ['cpu']. */
   readonly providers?: readonly string[];
+  /** Whether the threads of its runs wait busily for work. Default as the runtime's. */
+  readonly spinning?: boolean;
   /** File prefix of a Chrome trace that is written when the session is disposed. */
   readonly profile?: string;
   /** Workers that hold the session, each with its own copy of the weights, so that as many runs go side by side. Default 1. */
@@ -169,7 +171,7 @@ class WorkerRuntime implements Runtime {
       providers: options.providers ?? ['cpu'],
       profile: options.profile,
       threads: this.threads,
-      spinning: this.spinning,
+      spinning: options.spinning ?? this.spinning,
     };
     const id = this.#nextSession++;
     const slots = [...this.slots].sort((a, b) => a.sessions - b.sessions).slice(0, instances);
