@@ -26,3 +26,6 @@ export interface PromptStage {
   readonly recent: number;
   readonly probe: PromptProbe;
 }
+
+/** Tokens of one run of a prompt, as stages are calibrated and served: their means are of a run, and its last tokens stay. */
+export const servedChunk = 128;

@@ -19,14 +19,12 @@ import { costWindow, textCost } from '../text/cost.js';
 import type { TextCalibration } from '../text/data.js';
 import { measurePromptRows, preparePrompts, PromptNetwork, type PromptCut, type PromptRow } from './calibrate.js';
 import { fitPromptStages } from './fit.js';
-import type { PromptStage } from './parameters.js';
+import { type PromptStage, servedChunk } from './parameters.js';
 import { stageBlocks } from './schedule.js';
 
 /** A pruning job of a language model. */
 export type TextJob = Opened<TextCalibration> & { readonly task: PruningTask };
 
-/** Tokens of one run of a prompt: the server's default. */
-const servedChunk = 128;
 /** Of a window, its prompt: what is left is what the prompt is judged by. */
 const promptShare = 0.75;
 /** Windows of a part that are run one by one, at most: each row of the table runs all of them several times. */

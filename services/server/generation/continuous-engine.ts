@@ -1,5 +1,6 @@
 import { setMaxListeners } from 'node:events';
 import { HeartwoodError, internal } from '../../../libs/errors/error.js';
+import { servedChunk } from '../../../libs/pruning/prompt/parameters.js';
 import type { ResidentMemory } from '../../../libs/runtime/resident.js';
 import type { Session } from '../../../libs/runtime/runtime.js';
 import { timerUntil } from '../scheduling/job-queue.js';
@@ -76,7 +77,9 @@ class ContinuousEngine implements GenerationEngine {
   ) {
     const { settings, model, observers = [], report = () => undefined } = parts;
     this.#observer = observeBy(observers, report);
-    this.#steps = new BatchSteps(run, rows, settings.prefillChunk, model.stages.length > 0);
+    const staged = model.stages.length > 0;
+    const chunk = staged ? (model.stageChunk ?? servedChunk) : settings.prefillChunk;
+    this.#steps = new BatchSteps(run, rows, chunk, staged);
   }
 
   get load(): EngineLoad {
@@ -263,7 +266,13 @@ class ContinuousEngine implements GenerationEngine {
     const cachedTokens = input.lengths.reduce((sum, lengths) => sum + (lengths[0] ?? 0), 0);
     const step = { kind, rows: tasks.length, tokens, cachedTokens, execution };
     this.#observer.stepped(step);
-    for (const task of tasks) task.stepped(step);
+    for (const task of tasks) {
+      try {
+        task.stepped(step);
+      } catch (thrown) {
+        this.parts.report?.(thrown);
+      }
+    }
   }
 }
 

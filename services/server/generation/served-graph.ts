@@ -8,6 +8,8 @@ export interface GenerationModel {
   readonly caches: readonly { readonly heads: number; readonly width: number }[];
   /** Blocks before which a token stage stands, ascending: each begins a cache group of its own lengths. */
   readonly stages: readonly number[];
+  /** Prompt tokens of one run that the stages were calibrated with; the plans' own where it is absent. */
+  readonly stageChunk?: number | undefined;
   /** Any of them ends a text. */
   readonly eosIds: readonly number[];
   /** Nats, for requests that name none; undefined without stages. */

@@ -10,7 +10,10 @@ export const generationSchema = {
   generationContext: positive.optional(),
   /** Bytes that the caches of one version may take; there are fewer rows where it would be more. Memory is taken as it is touched. */
   generationCacheBytes: positive.default(4 * 1024 ** 3),
-  /** Prompt tokens of one run: running streams wait for no more than this between two tokens. */
+  /**
+   * Prompt tokens of one run: running streams wait for no more than this between two tokens. A version with token stages keeps to what
+   * they were calibrated with.
+   */
   prefillChunk: positive.default(128),
   /** Requests of one version that may wait for a row; those beyond are refused at once. */
   generationQueueLimit: positive.default(128),

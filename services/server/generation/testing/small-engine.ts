@@ -11,6 +11,9 @@ import { generationGraph } from '../../../../libs/models/generation-graph.js';
 import { packAttention } from '../../../../libs/models/packed-attention.js';
 import { type RandomCausalShape, writeRandomCausalLm } from '../../../../libs/models/testing/random-causal.js';
 import { checkpointWeights } from '../../../../libs/models/weights.js';
+import type { PromptStage } from '../../../../libs/pruning/prompt/parameters.js';
+import { servedGeneration } from '../../../../libs/pruning/prompt/served-graph.js';
+import type { BudgetTable } from '../../../../libs/pruning/stages/budget.js';
 import { loadGraph } from '../../../../libs/runtime/load-graph.js';
 import { createRuntime, type Runtime, type RuntimeOptions, type Session } from '../../../../libs/runtime/runtime.js';
 import { openEngine } from '../continuous-engine.js';
@@ -43,21 +46,26 @@ export interface SmallModel {
   close(): Promise<void>;
 }
 
+/** @param stages of prompt tokens, with the budgets' table */
 export async function smallModel(
   options: RuntimeOptions = { threads: 1 },
-  shape: RandomCausalShape = smallShape,
+  stages?: { readonly stages: readonly PromptStage[]; readonly table: BudgetTable },
 ): Promise<SmallModel> {
+  const shape = smallShape;
   const root = await mkdtemp(join(tmpdir(), 'heartwood-engine-'));
   const checkpoint = await openCheckpoint(await writeRandomCausalLm(join(root, 'model'), shape));
   const runtime = createRuntime(options);
   const packed = await packAttention(checkpoint, root);
-  const graph = generationGraph(checkpoint, { weights: () => checkpointWeights(checkpoint, packed) });
+  const weights = () => checkpointWeights(checkpoint, packed);
+  const dense = generationGraph(checkpoint, { weights });
+  const graph = stages ? servedGeneration(checkpoint, weights, stages.stages, stages.table).graph : dense;
   const session = await loadGraph(runtime, graph, root);
   const model: GenerationModel = {
     vocabulary: shape.vocabulary,
     context: shape.context,
-    caches: graph.caches.map(({ heads, width }) => ({ heads, width })),
-    stages: [],
+    caches: dense.caches.map(({ heads, width }) => ({ heads, width })),
+    stages: (stages?.stages ?? []).map(({ block }) => block),
+    ...(stages ? { budget: 0, stageChunk: 8 } : {}),
     eosIds: [endOfTextId],
   };
   const vocabulary = vocabularyOf(parseTokenizer(byteTokenizerJson(), 'tokenizer.json'));
