@@ -264,6 +264,30 @@ describe('a pruning job of a language model', () => {
     });
   }
 
+  test('bits chosen by curvature, with heads and neurons in one budget: the more the budget, the fewer bytes', async () => {
+    const bytes: number[] = [];
+    for (const lossBudget of [0.02, 0.2]) {
+      const wish = request('chosen-bits', { units: ['heads', 'neurons', 'bits'], lossBudget });
+      const { manifest } = await prune(wish, memoryContext(runtime, work));
+      const { text } = textManifest(manifest);
+      const { removed, certificate } = manifest.plan as Plan;
+      assert.ok(certificate.bound <= lossBudget);
+      assert.ok(Object.keys(removed!.bits!).length > 0 && text.bits! < 32);
+      // Of embeddings a token reads a row.
+      assert.ok(!('gpt_neox.embed_in.weight' in removed!.bits!));
+      bytes.push(text.bytesPerToken!);
+    }
+    assert.ok(bytes[1]! < bytes[0]!, String(bytes));
+  });
+
+  test('bits are refused where FLOPs are asked for', async () => {
+    const { lossBudget: _, ...rest } = request('refused-bits', { units: ['bits'] });
+    await assert.rejects(
+      prune({ ...rest, flopsSaved: 0.2 }, memoryContext(runtime, work)),
+      /bits save bytes, and no FLOPs/,
+    );
+  });
+
   test('fewer bits that cost more than the budget are refused with what they cost', () =>
     assert.rejects(
       prune(request('refused-bits', { bits: 4, lossBudget: 1e-5, units: ['bits'] }), memoryContext(runtime, work)),

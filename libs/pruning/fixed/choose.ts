@@ -7,6 +7,7 @@ import { leastHeads, leastNeurons, removals, type RemovalStep, type UnitFamily }
 import { budgetFor } from '../stages/budget.js';
 import { budgetTable } from '../statistics/thresholds.js';
 import { FIXED_KINDS, removedUnits, type FixedKind, type FixedUnit, type PreparedPart } from '../tasks/task.js';
+import { chooseBits } from './choose-bits.js';
 import { fixedCurvature } from './policies.js';
 import { nothingRemoved, type RemovedUnits } from './remove.js';
 
@@ -43,6 +44,7 @@ export async function chooseFixedUnits(
   tokenRows: () => Promise<readonly MeasuredRow[]>,
 ): Promise<readonly FixedPlan[]> {
   const { request, task } = job;
+  if (request.units.includes('bits') && request.bits === undefined) return chooseBits(job);
   const kinds = FIXED_KINDS.filter((kind) => request.units.includes(kind));
   const bits = request.bits === undefined ? undefined : task.uniformBits(request.bits);
   if (kinds.length === 0 && !bits) return [];

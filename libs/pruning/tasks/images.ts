@@ -42,9 +42,8 @@ export function imageTask(job: Opened<CalibrationData>): PruningTask {
     factors: (kinds) => curvatureFactors(checkpoint, fit, { kinds, seed: request.seed }, quietly),
     slopes: (kinds) => meanSlopes(checkpoint, fit, kinds, quietly),
     magnitudes: (kinds) => squaredNorms(checkpoint, classifierLayout(spec), kinds),
-    uniformBits() {
-      throw invalid('bits: expected none for a classifier of images, whose weights are float32');
-    },
+    byteUnits: notQuantised,
+    uniformBits: notQuantised,
     async prepare(part) {
       const samples = await preparePart(job, part);
       return {
@@ -69,6 +68,10 @@ export function imageTask(job: Opened<CalibrationData>): PruningTask {
       return imageDraft(checkpoint, plan.tokens?.stages.map(({ block }) => block) ?? []);
     },
   };
+}
+
+function notQuantised(): never {
+  throw invalid('bits: expected none for a classifier of images, whose weights are float32');
 }
 
 /** What the manifest of an image classifier says. @param stages the blocks of its merging stages */

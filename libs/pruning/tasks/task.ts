@@ -20,6 +20,25 @@ export interface FixedUnit {
   readonly cost: number;
 }
 
+/** A matrix that may get fewer bits than it has: 8 of 32, then 4 of 8. */
+export interface BitUnit {
+  readonly matrix: string;
+  readonly bits: Bits;
+  /** Bytes that a decoded token reads less. */
+  readonly cost: number;
+}
+
+/** Units that go for good and matrices that get fewer bits, under one Hessian: columns of the first, then of the second. */
+export interface ByteUnits {
+  /** `cost` is in bytes that a decoded token reads less, at 8 bits a weight. */
+  readonly units: readonly FixedUnit[];
+  readonly bits: readonly BitUnit[];
+  /** All bytes that a decoded token of the unpruned model reads. */
+  readonly bytes: number;
+  /** A root of the mean KL Hessian over all of them, [K, units + bits]. */
+  readonly factors: CurvatureFactors;
+}
+
 /** A network from which any choice of units can be taken by its gates. */
 export interface GatedNetwork {
   /** Mean KL to the unpruned network, nats, with gates of zero on what is removed. */
@@ -59,6 +78,8 @@ export interface PruningTask {
   slopes(kinds: readonly FixedKind[]): Promise<Float64Array>;
   /** The summed squares of the weights that go with each, in the order of `units`. */
   magnitudes(kinds: readonly FixedKind[]): Promise<Float64Array>;
+  /** What a token reads, and what heads, neurons (of these kinds) and bits cost; throws INVALID_ARGUMENT for a model that is not quantised. */
+  byteUnits(kinds: readonly FixedKind[]): Promise<ByteUnits>;
   /** Every matrix with as many bits; throws INVALID_ARGUMENT for a model that is not quantised. */
   uniformBits(bits: Bits): BitsChoice;
   prepare(part: 'search' | 'certify'): Promise<PreparedPart>;

@@ -1,12 +1,20 @@
 import { mkdir } from 'node:fs/promises';
+import { bitMoves } from '../../curvature/bits.js';
 import { curvatureFactors } from '../../curvature/factors.js';
+import type { MatrixMove } from '../../curvature/matrix-moves.js';
 import { meanSlopes } from '../../curvature/slopes.js';
 import type { CausalSpec } from '../../models/architectures/gpt-neox.js';
 import { causalSpecOf } from '../../models/causal-lm.js';
 import type { Checkpoint } from '../../models/checkpoint.js';
 import { buildGenerationGraph, type GenerationNetwork } from '../../models/generation-graph.js';
 import { packAttention } from '../../models/packed-attention.js';
-import { quantiseNetwork, uniformBits, type MatrixLayout } from '../../models/quantisation/network.js';
+import { blockSize, quantisedBytes } from '../../models/quantisation/blocks.js';
+import {
+  quantisableMatrices,
+  quantiseNetwork,
+  uniformBits,
+  type MatrixLayout,
+} from '../../models/quantisation/network.js';
 import { checkpointWeights, quantisedWeights, type Weights } from '../../models/weights.js';
 import type { Tensor } from '../../onnx/ir.js';
 import { loadGraph } from '../../runtime/load-graph.js';
@@ -25,11 +33,11 @@ import type { PromptStage } from '../prompt/parameters.js';
 import { servedGeneration } from '../prompt/served-graph.js';
 import { readTextFiles, textPartOf, writeTextArtefact } from '../text/artefact.js';
 import { comparisonGraph } from '../text/comparison.js';
-import { costWindow, textCost, unitFlops } from '../text/cost.js';
+import { costWindow, isRead, textCost, unitFlops, unitParameters } from '../text/cost.js';
 import { certifyingDocuments, type TextCalibration } from '../text/data.js';
 import { gatedNetwork, plainNetwork } from '../text/network.js';
 import { measureWindows, prepareWindows, type PreparedText } from '../text/windows.js';
-import { fixedUnits, type PreparedPart, type PruningTask } from './task.js';
+import { fixedUnits, type BitUnit, type PreparedPart, type PruningTask } from './task.js';
 
 /** Heads and neurons of a language model. Losses are means over positions, and independent samples are documents. */
 export function textTask(job: Opened<TextCalibration>): PruningTask {
@@ -49,6 +57,13 @@ export function textTask(job: Opened<TextCalibration>): PruningTask {
     factors: (kinds) => curvatureFactors(checkpoint, fit, { kinds, seed: request.seed }, quietly),
     slopes: (kinds) => meanSlopes(checkpoint, fit, kinds, quietly),
     magnitudes: (kinds) => squaredNorms(checkpoint, causalLayout(spec), kinds),
+    async byteUnits(kinds) {
+      // What is not read costs nothing to keep.
+      const moves = (await bitMoves(checkpoint, context.workDirectory)).filter(({ matrix }) => isRead(spec, matrix));
+      const factors = await curvatureFactors(checkpoint, fit, { kinds, moves, seed: request.seed }, quietly);
+      const units = fixedUnits(spec.blocks, kinds, (kind) => unitParameters(spec, kind) * bytesOfWeight);
+      return { units, bits: bitUnits(spec, moves), bytes: textCost(spec).bytes, factors };
+    },
     uniformBits: (bits) => Object.fromEntries(uniformBits(spec, bits)),
     prepare: (part) => preparePart(job, part),
     async write(directory, plan, arrays) {
@@ -62,6 +77,19 @@ export function textTask(job: Opened<TextCalibration>): PruningTask {
     },
   };
 }
+
+/** What each move saves: 8 bits against 32, 4 bits against 8. */
+function bitUnits(spec: CausalSpec, moves: readonly MatrixMove[]): BitUnit[] {
+  const sizes = new Map(quantisableMatrices(spec).map((matrix) => [matrix.name, matrix]));
+  return moves.map(({ matrix, bits }) => {
+    const { rows, columns } = sizes.get(matrix)!;
+    const before = bits === 8 ? 4 * rows * columns : quantisedBytes(rows, columns, 8);
+    return { matrix, bits, cost: before - quantisedBytes(rows, columns, bits) };
+  });
+}
+
+/** Bytes of a weight among others of 8 bits: what heads and neurons save once bits have gone, and they go first. */
+const bytesOfWeight = quantisedBytes(1, blockSize, 8) / blockSize;
 
 /** The network that a plan makes of a language model (float32), as it is served. Pure: the same plan gives the same graph. */
 export async function applyTextPlan(

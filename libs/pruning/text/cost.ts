@@ -71,10 +71,12 @@ export function textCost(spec: CausalSpec, bits: BitsChoice = {}): TextCost {
     const width = bits[name];
     weights += rows * columns;
     weighted += rows * columns * (width ?? 32);
-    const read = tied || name !== embeddingName(spec);
-    if (width !== undefined && read) bytes -= 4 * rows * columns - quantisedBytes(rows, columns, width);
+    if (width !== undefined && isRead(spec, name)) bytes -= 4 * rows * columns - quantisedBytes(rows, columns, width);
   }
   return { flops, blockParameters, parameters, bytes, bits: weighted / weights };
 }
 
-const embeddingName = ({ prefix }: CausalSpec): string => `${prefix}.embed_in.weight`;
+/** Whether a decoded token reads the whole of a matrix: of embeddings that are not the logits' matrix it reads a row. */
+export function isRead({ tied, prefix }: CausalSpec, name: string): boolean {
+  return tied || name !== `${prefix}.embed_in.weight`;
+}
