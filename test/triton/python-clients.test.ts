@@ -6,7 +6,9 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { liveServer } from '../../services/server/testing/live-server.js';
+import type { ServerOptions } from '../../services/server/options.js';
+import { liveServer, type LiveServer } from '../../services/server/testing/live-server.js';
+import { textServer } from '../../services/server/testing/text-server.js';
 import { contractProto } from './contract-proto.js';
 
 const run = promisify(execFile);
@@ -26,8 +28,13 @@ async function pythonWith(modules: string): Promise<string | undefined> {
 }
 
 /** Runs a script against a server of its own; what it says on standard output. */
-async function conforms(python: string, name: string, ...rest: string[]): Promise<string[]> {
-  const live = await liveServer({ loadControl: 'explicit', loadModels: ['*'] });
+async function conforms(
+  python: string,
+  name: string,
+  rest: readonly string[],
+  open: (options: Partial<ServerOptions>) => Promise<LiveServer> = liveServer,
+): Promise<string[]> {
+  const live = await open({ loadControl: 'explicit', loadModels: ['*'] });
   try {
     const { stdout } = await run(python, [script(name), `127.0.0.1:${live.grpcPort}`, ...rest], { timeout: 120_000 });
     return stdout.trim().split('\n');
@@ -43,22 +50,40 @@ const withTriton = await pythonWith('tritonclient.grpc');
 test(
   'tritonclient.grpc: inference, streams, metadata, configuration, statistics, repository, classification',
   { skip: withTriton ? false : 'python3 has no tritonclient' },
-  async () => assert.deepEqual(await conforms(withTriton!, 'tritonclient_client.py'), expected),
+  async () => assert.deepEqual(await conforms(withTriton!, 'tritonclient_client.py', []), expected),
 );
 
 const withGrpc = await pythonWith('grpc, google.protobuf');
 test(
   'gRPC’s C core and Google’s protobuf, from Python: the same calls by the messages of the contract',
   { skip: withGrpc ? false : 'python3 has no grpc and protobuf' },
-  async () => {
-    const folder = await mkdtemp(join(tmpdir(), 'heartwood-contract-'));
-    try {
-      await writeFile(join(folder, 'contract.proto'), contractProto());
-      const file = join(folder, 'contract.binpb');
-      await run(buf, ['build', folder, '-o', file]);
-      assert.deepEqual(await conforms(withGrpc!, 'grpcio_client.py', file), expected);
-    } finally {
-      await rm(folder, { recursive: true, force: true });
-    }
-  },
+  async () =>
+    withContract(async (file) => assert.deepEqual(await conforms(withGrpc!, 'grpcio_client.py', [file]), expected)),
 );
+
+test(
+  'the same from Python, as clients of Triton’s LLM backends ask: texts once, in pieces, cancelled and refused',
+  { skip: withGrpc ? false : 'python3 has no grpc and protobuf' },
+  async () =>
+    withContract(async (file) => {
+      const textParts = ['metadata', 'once', 'stream', 'empty final response', 'errors', 'cancellation'];
+      const said = await conforms(withGrpc!, 'grpcio_text_client.py', [file], textServer);
+      assert.deepEqual(
+        said,
+        textParts.map((part) => `ok ${part}`),
+      );
+    }),
+);
+
+/** Hands `work` a file with the contract's descriptors. */
+async function withContract(work: (file: string) => Promise<void>): Promise<void> {
+  const folder = await mkdtemp(join(tmpdir(), 'heartwood-contract-'));
+  try {
+    await writeFile(join(folder, 'contract.proto'), contractProto());
+    const file = join(folder, 'contract.binpb');
+    await run(buf, ['build', folder, '-o', file]);
+    await work(file);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
