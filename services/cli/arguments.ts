@@ -75,11 +75,14 @@ export function withModel(command: Command): Command {
     .requiredOption('--name <model>', 'the model in it');
 }
 
-/** What the data option takes. */
-export const dataHelp = 'an image folder (CLASS/*.jpg|png|webp), IDX pair, CIFAR binary, .safetensors, or demo:digits';
+/** What the data option takes for a classifier. */
+export const imageHelp = 'an image folder (CLASS/*.jpg|png|webp), IDX pair, CIFAR binary, .safetensors, or demo:digits';
 
-/** What it takes for a language model. */
+/** The same for a language model. */
 export const textHelp = 'a text file, a folder of .txt, .safetensors with input_ids, or demo:brown';
+
+/** Where the model may be either. */
+export const dataHelp = `${imageHelp}; for a language model ${textHelp}`;
 
 /** Examples below a command's help. */
 export function examples(command: Command, ...lines: readonly string[]): Command {

@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
-import { dataHelp, examples, integer, jsonOption, number, textHelp, wordsOf } from '../arguments.js';
+import { examples, imageHelp, integer, jsonOption, number, textHelp, wordsOf } from '../arguments.js';
 import type { Context } from '../context.js';
 import { runDemo } from '../demo/demo.js';
 import { look } from '../demo/look.js';
@@ -36,7 +36,7 @@ export function demoCommand(context: Context): Command {
       'the main job on real input: prune over gRPC, serve, stream test images through both versions, compare',
     )
     .option('--model <folder>', 'a checkpoint (default: the bundled one)', bundled('demo-digits'))
-    .option('--data <data>', `calibration data: ${dataHelp}`, 'demo:digits/validation')
+    .option('--data <data>', `calibration data: ${imageHelp}`, 'demo:digits/validation')
     .option('--test-data <data>', 'what both versions are compared on', 'demo:digits/test')
     .option('--loss-budget <nats>', 'mean loss that may be added, per sample', number({ min: 0 }), 0.02)
     .option('--units <list>', `what may be removed: ${UNITS.join(', ')}`, wordsOf(UNITS), ['tokens'])
