@@ -175,9 +175,9 @@ async function timing(): Promise<void> {
     }
     for (let round = 0; round < 5; round++) {
       for (const variant of variants) {
-        const { prefillMs, flops } = await network.measure(window, variant.placed, signal);
+        const { prefillMs, kept } = await network.prefill(ids, variant.placed);
         if (round > 0) variant.times.push(prefillMs);
-        variant.flops = flops;
+        variant.flops = network.flops(kept);
       }
     }
     const middle = (times: number[]) => times.sort((a, b) => a - b)[Math.floor(times.length / 2)]!;

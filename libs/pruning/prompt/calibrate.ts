@@ -147,11 +147,16 @@ export class PromptNetwork {
       const scores: number[] = [];
       for (const { ids } of prepared.windows) {
         signal.throwIfAborted();
-        scores.push(...(await this.run(ids, thresholds, true)).scores[stage]!);
+        scores.push(...(await this.prefill(ids, thresholds)).scores[stage]!);
       }
       thresholds[stage] = quantile(scores, share);
     }
     return thresholds;
+  }
+
+  /** One prompt by itself. */
+  prefill(ids: BigInt64Array, thresholds: readonly number[]): Promise<Replay> {
+    return this.run(ids, thresholds, true);
   }
 
   /** FLOPs of a prompt that one more token adds between each stage and the next. */
@@ -219,7 +224,7 @@ export interface PromptRow extends BudgetRow {
 }
 
 /** Shares of a prompt's tokens that the last stage is to have lost, each a row of the table. */
-export const promptShares = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8] as const;
+export const promptShares = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9] as const;
 
 /**
  * Measures a row for each share on documents that are for searching; every stage drops the same part of what comes to it. Throws
