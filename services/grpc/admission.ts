@@ -1,6 +1,7 @@
 import { constants } from 'node:http2';
 import { ServerInterceptingCall, status } from '@grpc/grpc-js';
 import type { CallLayer } from './call-layer.js';
+import { forgetParts } from './message-parts.js';
 import type { TransportSettings } from './settings.js';
 
 type Limits = Pick<TransportSettings, 'maxCalls' | 'maxHeldBytes' | 'transferTimeoutMs'>;
@@ -28,7 +29,8 @@ export class Admission {
     return this.#bytes;
   }
 
-  readonly layer: CallLayer = (call, { method, stream }) => {
+  readonly layer: CallLayer = (call, site) => {
+    const { method, stream } = site;
     const { maxCalls, maxHeldBytes, transferTimeoutMs } = this.limits;
     let admitted = false;
     let held = 0;
@@ -78,6 +80,7 @@ export class Admission {
           },
           onReceiveMessage: (message, pass) => {
             clearTimeout(timer);
+            forgetParts(site);
             // A stream may live for days: what it has handed over is the handler's, which has its own window.
             if (method.requestStream) release();
             pass(message);
