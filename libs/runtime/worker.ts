@@ -3,6 +3,7 @@ import { env, InferenceSession, Tensor } from 'onnxruntime-node';
 import { IN_PLACE } from '../onnx/ops/sequence.js';
 import { hostPort } from './host-port.js';
 import type { OutputTensor, SessionSettings, ViewReference, WorkerReply, WorkerRequest } from './messages.js';
+import { release } from './release.js';
 import { ResidentStore } from './resident-store.js';
 import {
   elementCount,
@@ -101,6 +102,11 @@ async function run(request: WorkerRequest & { kind: 'run' }): Promise<{ reply: W
   const results = await held.session.run(feeds, [...(request.outputs ?? outputNames(held))]);
   const durationMs = performance.now() - started;
   const { packed, transfer } = packTensors(valuesOf(results), true);
+  for (const value of Object.values(request.feeds)) {
+    if ('memory' in value || Array.isArray(value.data)) continue;
+    // A graph may answer with its input as it is.
+    if (!transfer.includes(value.data.buffer as ArrayBuffer)) release(value.data);
+  }
   return { reply: { kind: 'result', outputs: packed, durationMs }, transfer };
 }
 

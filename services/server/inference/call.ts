@@ -11,7 +11,10 @@ export interface InferenceCall {
   readonly version: string;
   /** What its caller knows it by. */
   readonly trace?: Trace | undefined;
-  /** Reads the rest when the version is known, so that a bad one counts for it. Throws INVALID_ARGUMENT naming the field. */
+  /**
+   * Reads the rest when the version is known, so that a bad one counts for it. The memory of the tensors is the call's from then on: it is
+   * freed once they have run. Throws INVALID_ARGUMENT naming the field.
+   */
   contents(): CallContents;
 }
 

@@ -1,6 +1,7 @@
 import { countPixels } from '../../../libs/data/image.js';
 import { invalid } from '../../../libs/errors/error.js';
 import type { ImagePreprocessing } from '../../../libs/models/preprocessing.js';
+import { release } from '../../../libs/runtime/release.js';
 import type { TensorValue } from '../../../libs/runtime/tensor.js';
 import type { CallContents } from './call.js';
 import { type BudgetPolicy, budgetTensor } from './budget.js';
@@ -117,6 +118,7 @@ async function pixelsOf(
         throw invalid(`image ${index} of the request: ${image.length} values once preprocessed, expected ${size}`);
       }
       pixels.set(image, index * size);
+      release(image);
     }),
   );
   return { type: 'float32', dims: [batch, channels, height, width], data: pixels };

@@ -1,10 +1,11 @@
 import { HeartwoodError, invalid } from '../../../libs/errors/error.js';
+import { release } from '../../../libs/runtime/release.js';
 import { isAbort } from '../../grpc/errors.js';
 import type { Catalog } from '../catalog/catalog.js';
 import { asClassifier, type ServedClassifier, type ServedVersion, TOKENS_KEPT } from '../catalog/served-version.js';
 import type { Place } from '../scheduling/scheduler.js';
 import type { InferenceAnswer, InferenceCall } from './call.js';
-import { type FeedMaker, makeFeeds } from './feeds.js';
+import { type FeedMaker, type Feeds, makeFeeds } from './feeds.js';
 import { flopsOf, tokensKeptOf } from './flops.js';
 import type { InferenceObserver, InferenceRecord, InferenceRun, Phase } from './record.js';
 import { noShadow, type Shadow, type ShadowedCall } from './shadow.js';
@@ -105,14 +106,8 @@ export class Inference {
     const accounted = served.answers(TOKENS_KEPT) ? [TOKENS_KEPT] : [];
     const fetched = [...new Set([...wanted, ...accounted, ...(journal.shadowed?.outputs ?? [])])];
     const { priority } = contents;
-    const result = await place.submit({
-      feeds: tensors,
-      batch,
-      outputs: fetched,
-      signal,
-      priority,
-      deadline,
-    });
+    const job = { feeds: tensors, batch, outputs: fetched, signal, priority, deadline };
+    const result = await place.submit(job).finally(() => releaseAll(tensors));
     journal.result = result;
     phases.queue = result.queueMs;
     phases.compute = result.computeMs;
@@ -125,6 +120,11 @@ export class Inference {
     const run = { batch, runBatch, execution, tokens, tokensKept, flops, budget };
     return { served, outputs, queueMs, run, joules };
   }
+}
+
+/** Of a job that has left the queue for good: what is kept of it for a shadow run is a copy. */
+function releaseAll(tensors: Feeds['tensors']): void {
+  for (const { data } of Object.values(tensors)) if (!Array.isArray(data)) release(data);
 }
 
 /** The names of the outputs asked for; all where none is. Throws INVALID_ARGUMENT. */

@@ -1,5 +1,6 @@
 import { type CallContext, Status } from 'nice-grpc';
 import { checkName } from '../../../libs/store/names.js';
+import { release } from '../../../libs/runtime/release.js';
 import type {
   GRPCInferenceServiceImplementation,
   InferParameter,
@@ -84,7 +85,9 @@ export function openInference(parts: OpenInferenceParts): GRPCInferenceServiceIm
     modelInfer: (request: ModelInferRequest, { signal, metadata }: CallContext) => {
       const traceparent = metadata.get(TRACEPARENT);
       if (generatesText(catalog, request)) return onlyText(parts, request, traceparent, signal);
-      return inference.infer(callOf(request, traceparent), signal, (answer) => responseOf(request, answer));
+      return inference
+        .infer(callOf(request, traceparent), signal, (answer) => responseOf(request, answer))
+        .finally(() => releaseContents(request));
     },
     modelStreamInfer: (requests: AsyncIterable<ModelInferRequest>, { signal, metadata }: CallContext) => {
       const traceparent = metadata.get(TRACEPARENT);
@@ -119,6 +122,8 @@ async function classification(
     return { errorMessage: '', inferResponse: { ...inferResponse, parameters: finalResponse } };
   } catch (thrown) {
     return streamError(parts, request, thrown);
+  } finally {
+    releaseContents(request);
   }
 }
 
@@ -147,6 +152,11 @@ async function* textOf(
   } catch (thrown) {
     yield streamError(parts, request, thrown);
   }
+}
+
+/** Of a request that has been answered: each message has memory of its own. */
+function releaseContents({ rawInputContents }: ModelInferRequest): void {
+  for (const contents of rawInputContents) release(contents);
 }
 
 /** A failed request of a stream answers in its place, and the stream lives on. */
