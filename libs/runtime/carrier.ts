@@ -31,12 +31,15 @@ export interface Carrier<Request> {
   unref(): void;
 }
 
+/** A worker's data is outside of its JavaScript heap; by default V8 would let each take up to 48 MiB for a few objects a request. */
+const maxYoungGenerationSizeMb = 6;
+
 type Start = <Request, Reply>(entry: URL, events: CarrierEvents<Reply>) => Carrier<Request>;
 
 export const carriers: Readonly<Record<Isolation, Start>> = { thread: startThread, process: startProcess };
 
 function startThread<Request, Reply>(entry: URL, events: CarrierEvents<Reply>): Carrier<Request> {
-  const worker = new Worker(entry);
+  const worker = new Worker(entry, { resourceLimits: { maxYoungGenerationSizeMb } });
   worker.unref();
   worker.on('message', (reply: Reply) => events.message(reply));
   worker.on('error', (error) => events.lost(`failed: ${messageOf(error)}`));
