@@ -6,7 +6,7 @@ import { createRuntime, type Runtime } from '../../../libs/runtime/runtime.js';
 import { imageManifest } from '../../../libs/store/manifest.js';
 import { createLogger } from '../../../libs/telemetry/log.js';
 import { Catalog } from '../catalog/catalog.js';
-import { ServedVersion } from '../catalog/served-version.js';
+import { ServedClassifier } from '../catalog/served-version.js';
 import { BatchingScheduler } from '../scheduling/batching.js';
 import { schedulingSchema } from '../scheduling/settings.js';
 import { publishGraph, tensorMeanModel } from '../testing/fixture-models.js';
@@ -32,7 +32,7 @@ describe('the tensors of a call', () => {
       temporary.repository,
       async ({ manifest, directory }) => {
         const session = await runtime.load(join(directory, 'model.onnx'));
-        return new ServedVersion(imageManifest(manifest), new BatchingScheduler(session, settings), session);
+        return new ServedClassifier(imageManifest(manifest), new BatchingScheduler(session, settings), session);
       },
       { changed: () => undefined },
       createLogger('test', 'silent'),
