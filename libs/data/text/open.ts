@@ -31,7 +31,7 @@ export async function openText(spec: string, tokenizer: Tokenizer, options: Text
   const { positions, vocabulary = tokenizer.vocabulary } = options;
   const bundled = parseBundled(spec);
   if (!bundled && spec.endsWith('.safetensors')) return openInputIds(spec, vocabulary);
-  const { name, documents } = await (bundled ? openBundled(bundled, options.split) : readDocuments(spec));
+  const { name, documents } = await openDocuments(spec, options.split);
   const tokens = tokenize(documents, tokenizer);
   for (const { name: title, ids } of tokens) {
     const wrong = ids.find((id) => id >= vocabulary);
@@ -39,6 +39,12 @@ export async function openText(spec: string, tokenizer: Tokenizer, options: Text
       throw invalid(`${title}: token ${wrong}, where the model has ${vocabulary}: expected its own tokenizer`);
   }
   return windowDataset(name, tokens, positions);
+}
+
+/** Opens text as `openText` does, uncut: for who asks a model to go on with it. */
+export async function openDocuments(spec: string, split?: Split): Promise<TextDocuments> {
+  const bundled = parseBundled(spec);
+  return bundled ? openBundled(bundled, split) : readDocuments(spec);
 }
 
 export interface TextDocuments {

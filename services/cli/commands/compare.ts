@@ -1,13 +1,18 @@
 import { Command, Option } from 'commander';
 import { openEnergyMeter } from '../../../libs/energy/meter.js';
 import { invalid } from '../../../libs/errors/error.js';
-import { connectInference } from '../../server/client.js';
+import { TEXT_GENERATION } from '../../../libs/store/manifest.js';
+import { openRepository } from '../../../libs/store/repository.js';
+import { connectInference, type InferenceClient } from '../../server/client.js';
 import { checkComparison, compareLanes } from '../../server/comparison/comparison.js';
-import type { ComparisonSettings } from '../../server/comparison/lane.js';
+import type { ComparisonMeter, ComparisonSettings } from '../../server/comparison/lane.js';
 import type { ComparisonResult } from '../../server/comparison/result.js';
+import { promptsOf, textLaneOf } from '../../server/serving/compare-texts.js';
 import { examples, integer, jsonOption, number } from '../arguments.js';
 import type { Context } from '../context.js';
 import { laneOf, openRemoteData, sourceOf } from '../measure/compare.js';
+import { openTextSamples, remoteTexts } from '../measure/compare-texts.js';
+import { withLocalText } from '../measure/local-text.js';
 import { comparisonNotes, comparisonTable } from '../measure/comparison-table.js';
 import { withVersions, type MeasureOptions } from '../measure/session.js';
 import { checkWritable, emit, textTable, writeWhole } from '../output.js';
@@ -22,6 +27,8 @@ interface Options extends Omit<MeasureOptions, 'repository'>, ComparisonSettings
   readonly tlsCa?: string;
   readonly json?: string;
   readonly report?: string;
+  readonly maxTokens: number;
+  readonly promptTokens: number;
 }
 
 /** What was compared on what. */
@@ -43,6 +50,8 @@ export function compareCommand(context: Context): Command {
   const command = withDataOptions(base)
     .option('--batch <n>', 'samples of a request', integer({ min: 1, max: 1024 }), 1)
     .option('--concurrency <n>', 'requests under way at a time', integer({ min: 1, max: 1024 }), 1)
+    .option('--max-tokens <n>', 'of a language model: tokens generated for each prompt', integer({ min: 1 }), 64)
+    .option('--prompt-tokens <n>', 'of a language model: tokens of each prompt', integer({ min: 1 }), 64)
     .option('--warmup <n>', 'requests to each version that are not counted', integer(), 3)
     .option('--confidence <share>', 'of the intervals', number({ min: 0.5, max: 1, inclusive: false }), 0.95)
     .option(
@@ -57,6 +66,7 @@ export function compareCommand(context: Context): Command {
     'compare --repository models --name digits --versions 1,2 --data demo:digits --samples 200',
     'compare --repository models --name vit --versions 1,2 --data photos/ --batch 8 --concurrency 4 --report report.html',
     'compare --server 127.0.0.1:8001 --name vit --data photos/ --concurrency 4 --json -',
+    'compare --repository models --name pythia --data articles.txt --max-tokens 128 --concurrency 4',
   );
 }
 
@@ -102,6 +112,7 @@ async function inProcess(
 ): Promise<Compared> {
   const meter = await openEnergyMeter();
   try {
+    if (await generatesText(options)) return await textsInProcess(options, meter, progress, signal);
     return await withVersions(options, signal, async ({ versions, dataset, indices }) => {
       const hooks = { signal, meter, progress: progress.report.bind(progress) };
       const lanes = versions.map(laneOf);
@@ -120,20 +131,83 @@ async function byServer(address: string, options: Options, progress: Progress, s
     ...(authToken === undefined ? {} : { authToken }),
   });
   try {
+    if (await servesText(client, options)) return await textsByServer(client, options, progress, signal);
     const { dataset, size, samples } = await openRemoteData(client, options);
     const settings = settingsOf(options);
     const versions = options.versions ?? [];
     checkComparison(size, Math.max(1, versions.length), settings);
     const asked = { ...settings, model: options.name, versions, budget: options.budget };
-    const result = await client.compare(asked, sending(samples(signal), size, progress), {
-      signal,
-      progress: ({ stage, done, total, unit }) =>
-        progress.report({ stage, done: Number(done), total: Number(total), unit }),
-    });
+    const hooks = remoteHooks(progress, signal);
+    const result = await client.compare(asked, sending(samples(signal), size, progress), hooks);
     return { result, data: dataset };
   } finally {
     client.close();
   }
+}
+
+/** Whether the versions in a repository are of a language model. */
+async function generatesText({
+  repository,
+  name,
+  versions,
+}: Options & { readonly repository: string }): Promise<boolean> {
+  const { manifest } = await (await openRepository(repository)).resolve(name, versions?.[0]);
+  return manifest.task === TEXT_GENERATION;
+}
+
+async function textsInProcess(
+  options: Options & { readonly repository: string },
+  meter: ComparisonMeter | undefined,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<Compared> {
+  const { repository, name } = options;
+  const settings = textSettingsOf(options);
+  const samples = await openTextSamples(options);
+  const versions = options.versions ?? (await (await openRepository(repository)).listVersions(name));
+  const result = await withLocalText({ repository, name, versions, warmUp: true }, signal, (loaded) => {
+    const lanes = loaded.map(({ source, served }) => textLaneOf(source, served.manifest, options));
+    const source = promptsOf(samples.texts, loaded[0]!.served.vocabulary, options);
+    return compareLanes(lanes, source, settings, { signal, meter, progress: progress.report.bind(progress) });
+  });
+  return { result, data: samples };
+}
+
+async function servesText(client: InferenceClient, { name, versions = [] }: Options): Promise<boolean> {
+  const known = await client.listVersions(name);
+  const [first] = versions;
+  const version = known.find((each) => first === undefined || Number(each.version) === first);
+  return version?.facts?.task === TEXT_GENERATION;
+}
+
+async function textsByServer(
+  client: InferenceClient,
+  options: Options,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<Compared> {
+  const { name: model, versions = [], budget, maxTokens, promptTokens } = options;
+  const settings = textSettingsOf(options);
+  const samples = await openTextSamples(options);
+  checkComparison(samples.texts.length, Math.max(1, versions.length), settings);
+  const asked = { ...settings, model, versions, budget, maxTokens, promptTokens };
+  const sent = sending(remoteTexts(samples, signal), samples.texts.length, progress);
+  return { result: await client.compare(asked, sent, remoteHooks(progress, signal)), data: samples };
+}
+
+/** A language model batches by itself, so that a request is of one prompt. */
+function textSettingsOf(options: Options): ComparisonSettings {
+  if (options.batch !== 1)
+    throw invalid(`--batch: ${options.batch}, expected 1 of a language model: see --concurrency`);
+  return settingsOf(options);
+}
+
+function remoteHooks(progress: Progress, signal: AbortSignal): Parameters<InferenceClient['compare']>[2] {
+  return {
+    signal,
+    progress: ({ stage, done, total, unit }) =>
+      progress.report({ stage, done: Number(done), total: Number(total), unit }),
+  };
 }
 
 async function* sending<T>(samples: AsyncIterable<T>, total: number, progress: Progress): AsyncGenerator<T> {

@@ -106,7 +106,10 @@ async function withSource<T>(
   work: (source: TextSource) => Promise<T>,
 ): Promise<T> {
   const { repository, server, name, modelVersion } = options;
-  if (repository !== undefined) return withLocalText({ repository, name, version: modelVersion }, signal, work);
+  if (repository !== undefined) {
+    const local = { repository, name, versions: [modelVersion], warmUp: false };
+    return withLocalText(local, signal, ([loaded]) => work(loaded!.source));
+  }
   if (server === undefined) throw invalid('expected either --repository FOLDER or --server HOST:PORT');
   const { authToken } = secretsOf(process.env);
   const client = connectInference(server, {

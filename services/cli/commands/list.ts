@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import { openRepository } from '../../../libs/store/repository.js';
-import type { Manifest } from '../../../libs/store/manifest.js';
+import { type Manifest, TEXT_GENERATION } from '../../../libs/store/manifest.js';
 import { HeartwoodError } from '../../../libs/errors/error.js';
 import { examples, jsonOption } from '../arguments.js';
 import type { Context } from '../context.js';
@@ -41,11 +41,12 @@ async function list(options: Options, context: Context): Promise<void> {
     })),
   );
   const text = textTable(
-    ['model', 'version', 'default', 'policy', 'FLOPs', 'saved', 'budget', 'ΔL ≤', 'created'],
+    ['model', 'version', 'default', 'task', 'policy', 'FLOPs', 'saved', 'budget', 'ΔL ≤', 'created'],
     rows.map((row) => [
       row.model,
       String(row.version),
       row.pinned ? 'pinned' : row.default ? 'newest' : '',
+      row.task === TEXT_GENERATION ? `text, ${row.context}` : 'images',
       row.policy,
       flopsText(row.flops),
       percent(row.flopsSaved),
@@ -67,6 +68,9 @@ function problemsOnly(error: HeartwoodError): HeartwoodError {
 
 function facts(manifest: Manifest) {
   return {
+    task: manifest.task,
+    /** Tokens of a language model's prompt and text together. */
+    context: manifest.task === TEXT_GENERATION ? manifest.text.context : null,
     policy: manifest.method?.policy ?? 'unpruned',
     units: manifest.method?.units ?? [],
     flops: manifest.flops.mean,

@@ -1,4 +1,10 @@
-import type { ComparisonResult, Difference, Measure, VersionComparison } from '../../server/comparison/result.js';
+import type {
+  ComparisonResult,
+  Difference,
+  Measure,
+  TextComparison,
+  VersionComparison,
+} from '../../server/comparison/result.js';
 import { flopsText, percent, short } from '../output.js';
 
 interface Row {
@@ -36,6 +42,31 @@ const rows: readonly Row[] = [
   { name: 'budget (nats)', measure: undefined, cell: ({ budget }) => short(budget) },
 ];
 
+const latencies = rows.slice(0, 3);
+const kept = rows.slice(-2);
+
+/** The rows of language models. */
+const textRows: readonly Row[] = [
+  { name: 'first token p50', measure: 'firstTokenP50', cell: ({ text }) => ms(text!.firstToken.p50) },
+  { name: 'first token p95', measure: 'firstTokenP95', cell: ({ text }) => ms(text!.firstToken.p95) },
+  { name: 'each token after p50', measure: 'nextTokenP50', cell: ({ text }) => ms(text!.nextToken.p50) },
+  { name: 'each token after p95', measure: 'nextTokenP95', cell: ({ text }) => ms(text!.nextToken.p95) },
+  { name: 'tokens/s', measure: 'throughput', cell: ({ text }) => short(text!.tokensPerSecond) },
+  {
+    name: 'joules per token',
+    measure: 'joules',
+    cell: ({ text }) => (text!.joulesPerToken === null ? 'no meter' : short(text!.joulesPerToken, 'J')),
+  },
+  ...latencies.map((row) => ({ ...row, name: row.name.replace('latency', 'whole text') })),
+  { name: 'FLOPs per text', measure: 'flops', cell: ({ flops }) => flopsText(flops) },
+  {
+    name: 'tokens until the texts part',
+    measure: 'agreement',
+    cell: ({ agreement, text }) => `${(agreement * text!.tokens).toFixed(1)} of ${text!.tokens.toFixed(0)}`,
+  },
+  ...kept,
+];
+
 /** The one table: a row a measure, a column a version, and beside every version but the first how it compares. */
 export function comparisonTable({ versions }: ComparisonResult): { head: string[]; rows: string[][] } {
   const [first] = versions;
@@ -48,7 +79,7 @@ export function comparisonTable({ versions }: ComparisonResult): { head: string[
   ];
   return {
     head,
-    rows: rows.map(({ name, measure, cell }) => [
+    rows: (first?.text ? textRows : rows).map(({ name, measure, cell }) => [
       name,
       ...versions.flatMap((version) => [
         cell(version),
@@ -88,12 +119,42 @@ export function comparisonNotes(
     server === undefined
       ? 'from its hand-over to a session of this process to its answer: waiting for the session included, reading and preprocessing not'
       : `inside the server at ${server}, from its hand-over to its answer: preprocessing, queue and batching included, the network not`;
-  const thin = versions.some(({ differences }) => Object.values(differences ?? {}).some((each) => each.thin));
+  const text = versions[0]?.text;
+  if (text) return textNotes({ samples, rounds, concurrency, confidence, meter, versions }, text, { data, server });
   return [
     `${samples} samples of ${data} in ${requests} requests of ${batch}, ${concurrency} under way at a time; the versions took turns in ` +
       `${rounds} rounds, each on the same samples.`,
     `Latency is of a request, ${where}; samples/s is with ${concurrency} under way.`,
-    `In brackets: ${(100 * confidence).toFixed(confidence * 100 === Math.round(confidence * 100) ? 0 : 1)} % confidence intervals; of times and joules by resampling rounds, of FLOPs and losses samples; of accuracy and agreement score intervals.`,
+    `In brackets: ${percentText(confidence)} % confidence intervals; of times and joules by resampling rounds, of FLOPs and losses samples; of accuracy and agreement score intervals.`,
+    ...lastNotes(versions, meter),
+  ];
+}
+
+function textNotes(
+  {
+    samples,
+    rounds,
+    concurrency,
+    confidence,
+    meter,
+    versions,
+  }: Pick<ComparisonResult, 'samples' | 'rounds' | 'concurrency' | 'confidence' | 'meter' | 'versions'>,
+  { tokens }: TextComparison,
+  { data, server }: { readonly data: string; readonly server: string | undefined },
+): string[] {
+  const where = server === undefined ? 'in this process' : `inside the server at ${server}, the network not included`;
+  return [
+    `${samples} prompts of ${data}, ${tokens.toFixed(0)} tokens generated for each (greedy, also where the model would end the text), ` +
+      `${concurrency} under way at a time; the versions took turns in ${rounds} rounds, each on the same prompts.`,
+    `Times are from a request to its tokens, ${where}; each token after the first is a text's mean; tokens/s is with ${concurrency} under way.`,
+    `In brackets: ${percentText(confidence)} % confidence intervals; of times and joules by resampling rounds, of FLOPs and tokens texts.`,
+    ...lastNotes(versions, meter),
+  ];
+}
+
+function lastNotes(versions: readonly VersionComparison[], meter: string | null): string[] {
+  const thin = versions.some(({ differences }) => Object.values(differences ?? {}).some((each) => each.thin));
+  return [
     ...(thin
       ? ['* rests on fewer than 5 requests beyond the quantile: more samples make it an interval to trust.']
       : []),
@@ -101,4 +162,8 @@ export function comparisonNotes(
       ? []
       : [`Joules are of the whole machine (${meter}), idling included, while the version had its turn.`]),
   ];
+}
+
+function percentText(share: number): string {
+  return (100 * share).toFixed(share * 100 === Math.round(share * 100) ? 0 : 1);
 }

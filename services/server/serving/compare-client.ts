@@ -3,6 +3,7 @@ import { internal } from '../../../libs/errors/error.js';
 import type {
   CompareProgress,
   CompareRequest,
+  CompareSample,
   DeepPartial,
   ServingServiceDefinition,
 } from '../../../proto/gen/heartwood/serving/v1/serving.js';
@@ -17,11 +18,14 @@ export interface RemoteComparison extends ComparisonSettings {
   readonly versions: readonly number[];
   /** Nats per sample, for the versions that have a budget. */
   readonly budget?: number | undefined;
+  /** Of a language model: tokens that are generated for each prompt, and tokens of a text that are the prompt. */
+  readonly maxTokens?: number | undefined;
+  readonly promptTokens?: number | undefined;
 }
 
-/** A sample as it is sent: an encoded image, or preprocessed pixels [C, H, W]. */
+/** A sample as it is sent: an encoded image, preprocessed pixels [C, H, W], or the beginning of a text. */
 export interface RemoteSample {
-  readonly input: { readonly image: Uint8Array } | { readonly pixels: Float32Array };
+  readonly input: { readonly image: Uint8Array } | { readonly pixels: Float32Array } | { readonly text: string };
   readonly label: number | undefined;
   /** What an error calls it. */
   readonly name: string;
@@ -50,7 +54,7 @@ export async function compareRemotely(
 }
 
 async function* messages(
-  { model, versions, batch, concurrency, warmup, budget, seed, confidence }: RemoteComparison,
+  { model, versions, batch, concurrency, warmup, budget, maxTokens, promptTokens, seed, confidence }: RemoteComparison,
   samples: AsyncIterable<RemoteSample>,
   failed: (error: unknown) => void,
 ): AsyncGenerator<DeepPartial<CompareRequest>> {
@@ -62,19 +66,25 @@ async function* messages(
       concurrency,
       warmup,
       ...(budget === undefined ? {} : { budget }),
+      maxTokens,
+      promptTokens,
       seed: BigInt(seed),
       confidence,
     },
   };
   try {
     for await (const { input, label, name } of samples) {
-      const content = 'image' in input ? { image: Buffer.from(input.image) } : { pixels: bytesOf(input.pixels) };
-      yield { sample: { ...content, name, ...(label === undefined ? {} : { label }) } };
+      yield { sample: { ...contentOf(input), name, ...(label === undefined ? {} : { label }) } };
     }
   } catch (thrown) {
     failed(thrown);
     throw thrown;
   }
+}
+
+function contentOf(input: RemoteSample['input']): DeepPartial<CompareSample> {
+  if ('text' in input) return { text: input.text };
+  return 'image' in input ? { image: Buffer.from(input.image) } : { pixels: bytesOf(input.pixels) };
 }
 
 /** Little-endian, as every machine is that runs this. */
