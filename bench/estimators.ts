@@ -1,9 +1,9 @@
 /**
- * node scripts/bench.mjs estimators [--json FILE] [--model DIR] [--data DATA] [--samples N] [--probes K] [--skip-slow]
+ * node scripts/bench.mjs estimators [--json FILE] [--model DIR] [--data DATA] [--window T] [--samples N] [--probes K] [--skip-slow]
  *
  * Which estimator of curvature is the best for which unit: its error against `exact` and its time, one unit at a time, and from both
  * the time that it takes to an error of 10 % (the error of random probes falls with the square root of their number). `--skip-slow` leaves
- * out what takes a product for each neuron.
+ * out what takes a product for each neuron. A language model is measured on windows of T tokens.
  */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism, cpus, tmpdir, totalmem } from 'node:os';
@@ -17,8 +17,10 @@ import { networkOf } from '../libs/curvature/networks.js';
 import { scoreCheckpoint } from '../libs/curvature/score.js';
 import { openDataset } from '../libs/data/open.js';
 import { permutation, randomFor } from '../libs/data/random.js';
+import { taskOf } from '../libs/models/architectures/index.js';
 import { openCheckpoint } from '../libs/models/checkpoint.js';
 import { GATE_KINDS, type GateKind } from '../libs/models/gates.js';
+import { openWindows } from '../libs/pruning/text/data.js';
 import { createRuntime } from '../libs/runtime/runtime.js';
 
 interface Row {
@@ -40,6 +42,7 @@ const { values: options } = parseArgs({
     json: { type: 'string' },
     model: { type: 'string', default: 'models/demo-digits' },
     data: { type: 'string', default: 'demo:digits' },
+    window: { type: 'string', default: '64' },
     samples: { type: 'string', default: '4' },
     probes: { type: 'string', default: '32' },
     'skip-slow': { type: 'boolean', default: false },
@@ -50,7 +53,10 @@ const aim = 0.1;
 /** A default may be this much slower than the best: the difference is within the noise of a shared machine. */
 const slack = 2;
 const checkpoint = await openCheckpoint(options.model);
-const dataset = await openDataset(options.data, checkpoint.preprocessing, { classes: checkpoint.labels });
+const dataset =
+  taskOf(checkpoint) === 'text-generation'
+    ? await openWindows(checkpoint, options.data, Number(options.window))
+    : await openDataset(options.data, checkpoint.preprocessing, { classes: checkpoint.labels });
 const indices = [...permutation(dataset.size, randomFor(1)).slice(0, Number(options.samples))];
 const workDirectory = await mkdtemp(join(tmpdir(), 'heartwood-bench-'));
 const runtime = createRuntime();
@@ -109,7 +115,8 @@ if (options.json) {
 
 /** All estimators of one unit under one loss. */
 async function compare(loss: Loss, unit: GateKind): Promise<void> {
-  const slow = loss === 'cross-entropy' && unit === 'neurons';
+  // Text has more logits than a window has gates, so under either loss its neurons take a product each.
+  const slow = unit === 'neurons' && (loss === 'cross-entropy' || taskOf(checkpoint) === 'text-generation');
   if (slow && options['skip-slow']) return;
   let truth: readonly number[] = [];
   for (const estimator of ESTIMATORS) {

@@ -3,7 +3,6 @@ import { causalSpecOf } from '../models/causal-lm.js';
 import type { Checkpoint } from '../models/checkpoint.js';
 import type { Bits } from '../models/quantisation/blocks.js';
 import { quantisableMatrices } from '../models/quantisation/network.js';
-import { defaultEstimator } from './defaults.js';
 import { estimate, type CurvatureContext, type KindEstimate } from './estimate.js';
 import { estimators, type EstimatorKind, type Probing } from './estimators.js';
 import type { Loss } from './losses.js';
@@ -18,6 +17,11 @@ export function bitMoves(checkpoint: Checkpoint, workDirectory: string): Promise
   return quantisationMoves(checkpoint, quantisableMatrices(causalSpecOf(checkpoint)), scoredWidths, workDirectory);
 }
 
+/** Logits of a window up to which every one has its direction. */
+const mostExact = 100;
+/** Of a window: they are averaged over all of them. */
+const usualProbes = 4;
+
 /** How the bits of matrices are scored. Throws INVALID_ARGUMENT where a loss or an estimator cannot. */
 export function bitsProbing(
   network: Network,
@@ -25,11 +29,11 @@ export function bitsProbing(
 ): { readonly kind: EstimatorKind; readonly probing: Probing } {
   if (network.logits.length === 1) throw invalid('units: bits are of language models alone');
   if (loss !== 'kl') throw invalid(`units: bits are scored by the loss kl alone, not ${loss}`);
-  const usual = defaultEstimator('neurons', loss, network);
-  const { kind, probing } = estimators[estimator ?? usual.kind];
+  const logits = outputsOf(network);
+  const { kind, probing } = estimators[estimator ?? (logits <= mostExact ? 'exact' : 'output-sketch')];
   if (kind === 'gate-signs') throw invalid('units: bits are scored by exact or output-sketch, not gate-signs');
   // However few the matrices are, every one has a derivative by every direction over logits.
-  const problem = { loss, gates: Infinity, logits: outputsOf(network), probes: probes ?? usual.probes };
+  const problem = { loss, gates: Infinity, logits, probes: probes ?? usualProbes };
   return { kind, probing: probing(problem) };
 }
 

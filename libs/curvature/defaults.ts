@@ -1,5 +1,5 @@
-import { type GateKind, isPerSample, unitsOf } from '../models/gates.js';
-import type { EstimatorKind } from './estimators.js';
+import { type GateKind, unitsOf } from '../models/gates.js';
+import { estimators, type EstimatorKind } from './estimators.js';
 import type { Loss } from './losses.js';
 import { outputsOf, type Network } from './network.js';
 
@@ -9,6 +9,8 @@ interface Choice {
   readonly otherwise: EstimatorKind;
   readonly probes: number;
 }
+
+type Choices = Readonly<Record<Loss, Readonly<Record<GateKind, Choice>>>>;
 
 /*
  * By measured error per second. `node scripts/bench.mjs estimators --model DIR --data DATA` on a ViT of 10 classes, 6 blocks of 4 heads,
@@ -28,10 +30,8 @@ interface Choice {
  * never do. Under cross-entropy exact takes a product a gate. Gates whose sizes are uneven (masks: the class token's is far above all
  * others) disturb each other under random signs, and even a few hundred products are then the quicker way.
  */
-/** Of gates that all windows of text share. */
-const sharedProbes = 4;
 const byLogits: Choice = { exactUpTo: 100, otherwise: 'output-sketch', probes: 32 };
-const choices: Readonly<Record<Loss, Readonly<Record<GateKind, Choice>>>> = {
+const images: Choices = {
   kl: { heads: byLogits, tokens: byLogits, masks: byLogits, neurons: byLogits },
   'cross-entropy': {
     heads: { exactUpTo: 192, otherwise: 'gate-signs', probes: 32 },
@@ -41,28 +41,61 @@ const choices: Readonly<Record<Loss, Readonly<Record<GateKind, Choice>>>> = {
   },
 };
 
+/*
+ * The same of text, on the bundled model (6 blocks of 4 heads, windows of 64 tokens, 4 of them):
+ *
+ *                        exact   gate-signs   output-sketch
+ *   KL  heads              527          124             895
+ *   KL  tokens          28,000        9,340           6,990
+ *   KL  masks           25,700       12,500           3,090
+ *   CE  heads            1,020          551
+ *   CE  tokens          14,900        4,950
+ *   CE  masks           19,700       21,300
+ *
+ * Logits are so many that exact takes a product a gate. What all windows share is averaged over the windows, and more text says more than
+ * more directions: a few of them each are enough.
+ */
+const few = { exactUpTo: 12, otherwise: 'gate-signs', probes: 4 } as const;
+const text: Choices = {
+  kl: { heads: few, tokens: byLogits, masks: byLogits, neurons: { ...byLogits, probes: 4 } },
+  'cross-entropy': { ...images['cross-entropy'], heads: few, neurons: few },
+};
+
 /** The estimator of a unit that nobody chose one for, and its number of random directions. */
 export function defaultEstimator(
   kind: GateKind,
   loss: Loss,
   network: Pick<Network, 'blocks' | 'tokens' | 'logits'>,
 ): { readonly kind: EstimatorKind; readonly probes: number } {
-  const choice = choices[loss][kind];
-  const { exactUpTo, otherwise } = choice;
-  // What all samples share is averaged over the rows of all of them: of text those are many, and more text says more than more probes.
-  const probes =
-    network.logits.length > 1 && !isPerSample(kind) ? Math.min(choice.probes, sharedProbes) : choice.probes;
+  const { exactUpTo, otherwise, probes } = (network.logits.length > 1 ? text : images)[loss][kind];
   const gates = unitsOf(network, kind).reduce((a, b) => a + b, 0);
-  const directions = loss === 'kl' ? outputsOf(network) : gates;
-  return { kind: directions <= exactUpTo ? 'exact' : otherwise, probes };
+  const { count } = estimators.exact.probing({ loss, gates, logits: outputsOf(network), probes });
+  return { kind: count <= exactUpTo ? 'exact' : otherwise, probes };
 }
 
 /** Rows of tokens that make the runtime's matrix products run at full speed; more costs memory alone. */
 const rowsAtOnce = 1024;
 
-/** Samples of a run. */
-export function defaultBatch({ tokens }: Pick<Network, 'tokens'>): number {
-  return Math.max(1, Math.min(32, Math.round(rowsAtOnce / tokens)));
+/** What the values of a run may take that live until its end. */
+const runBytes = 2 * 2 ** 30;
+
+/**
+ * Samples of a run: as many as make the products fast, unless their values take too much memory. Of a block some 12 vectors of the residual
+ * stream's width a token are kept for the pullback, three of the neurons', and the attention before and after its softmax; of the logits
+ * there are some eight (measured on pythia-410m's shape, windows of 512: 2.7 GB foretold, 2.7 GB found).
+ */
+export function defaultBatch({
+  tokens,
+  hidden,
+  blocks,
+  logits = [0],
+}: Pick<Network, 'tokens' | 'hidden' | 'blocks'> & Partial<Pick<Network, 'logits'>>): number {
+  const ofBlocks = blocks.reduce(
+    (sum, { heads, neurons }) => sum + tokens * (12 * hidden + 3 * neurons) + 2 * heads * tokens ** 2,
+    0,
+  );
+  const bytes = 4 * (ofBlocks + 8 * outputsOf({ logits }));
+  return Math.max(1, Math.min(32, Math.round(rowsAtOnce / tokens), Math.floor(runBytes / bytes)));
 }
 
 /** Beyond this many directions the forward part that they share is a small share of a run. */
