@@ -22,6 +22,7 @@ import { sizesToWarmUp } from './catalog/warm-up.js';
 import { WorkerMetrics } from './metrics/worker-metrics.js';
 import { InferenceMetrics } from './metrics/inference-metrics.js';
 import { GenerationMetrics } from './metrics/generation-metrics.js';
+import { RemovedVersions } from './metrics/removed-versions.js';
 import { VersionMetrics } from './metrics/version-metrics.js';
 import { compareCall } from './serving/compare.js';
 import { Allowance } from './serving/compare-samples.js';
@@ -80,6 +81,7 @@ export async function startServer(
   const metrics = new InferenceMetrics(registry);
   const generationMetrics = new GenerationMetrics(registry);
   const versions = new VersionMetrics(registry, controller);
+  const removedVersions = new RemovedVersions(registry, (error) => report(error, 'ending the series of a version'));
   const warmUpSizes = settings.warmUp ? sizesToWarmUp(settings) : [];
   const catalog = new Catalog(
     repository,
@@ -98,7 +100,8 @@ export async function startServer(
     },
     {
       changed: (changed) => {
-        for (const listener of [metrics, generationMetrics, versions, controller, shadowing]) listener.changed(changed);
+        const listeners = [metrics, generationMetrics, versions, controller, shadowing, removedVersions];
+        for (const listener of listeners) listener.changed(changed);
         transport.health.update(healthOf(changed));
       },
     },
