@@ -11,5 +11,8 @@ if (!/^[a-z-]+$/.test(name) || !existsSync(script)) {
   console.error(`no benchmark is called '${name}', see the bench: scripts of package.json`);
   process.exit(2);
 }
-const { status } = spawnSync(process.execPath, ['--expose-gc', script, ...options], { stdio: 'inherit' });
+// As the services are started: the environment is read before a process begins.
+const { withHugePages } = await import('../dist/libs/runtime/huge-pages.js');
+const env = withHugePages(process.env);
+const { status } = spawnSync(process.execPath, ['--expose-gc', script, ...options], { stdio: 'inherit', env });
 process.exit(status ?? 1);

@@ -2,6 +2,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { messageOf } from '../errors/error.js';
+import { withHugePages } from './huge-pages.js';
 
 /**
  * What a worker runs in. A thread shares this process's memory and is quick to talk to; what kills a thread alone is an exception
@@ -59,6 +60,7 @@ function startProcess<Request, Reply>(entry: URL, events: CarrierEvents<Reply>):
   // Structured clone, so that typed arrays arrive as they are. Its lines on stderr are ours; stdout is for results.
   const child: ChildProcess = fork(fileURLToPath(entry), [], {
     serialization: 'advanced',
+    env: withHugePages(process.env),
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
   });
   const unref = (): void => {

@@ -2,6 +2,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { HeartwoodError } from '../../../libs/errors/error.js';
+import { withHugePages } from '../../../libs/runtime/huge-pages.js';
 import { withoutTransport } from '../transport-options.js';
 
 /** A service of this project in a process of its own. */
@@ -27,7 +28,7 @@ export async function startChild(command: string, options: readonly string[], si
   const child = spawn(process.execPath, [main, command, ...options], {
     stdio: ['ignore', 'ignore', 'pipe'],
     detached: true,
-    env: withoutTransport(process.env),
+    env: withHugePages(withoutTransport(process.env)),
   });
   const killWithUs = () => void child.kill('SIGKILL');
   process.once('exit', killWithUs);
