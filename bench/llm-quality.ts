@@ -42,7 +42,7 @@ const wanted = options.samples ?? (options.quick ? '150' : undefined);
 const expected = 0.9;
 const unitSets = [
   ['heads', 'neurons'],
-  //BITS
+  ['heads', 'neurons', 'bits'],
 ];
 
 const folder = await mkdtemp(join(tmpdir(), 'heartwood-bench-'));

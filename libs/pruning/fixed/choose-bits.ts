@@ -5,20 +5,19 @@ import type { AnyJob } from '../job.js';
 import { meanOf } from '../measure/measure.js';
 import type { BitsChoice, FixedChoice, FixedPlan } from '../plan.js';
 import { leastHeads, leastNeurons, removals, type RemovalStep, type UnitFamily } from '../selection/fixed-units.js';
+import { halve, toCertify } from './halving.js';
 import { FIXED_KINDS, removedUnits, type ByteUnits, type PreparedPart } from '../tasks/task.js';
 
 /** Savings, as shares of the bytes that a token reads, at which the order is measured. 8 bits of every weight save 71 %, 4 bits 84 %. */
 const levels = [0.15, 0.3, 0.45, 0.6, 0.68, 0.72, 0.75, 0.78, 0.8, 0.82, 0.84, 0.86, 0.88, 0.9, 0.92, 0.94];
 const stepsAtOnce = 16;
-/** How often the way between the last measured prefix within the budget and the first beyond it is halved. */
-const halvings = 3;
 
 /**
  * Chooses bits of the matrices together with heads and neurons: one order by bytes saved per predicted nat under one Hessian, interactions
  * included, and how far along it by what the searched text measures of the network as it would be served. Only a loss budget can be
  * asked for: bits save bytes, and no FLOPs.
  *
- * @returns every prefix within the budget, the safest first
+ * @returns prefixes within the budget, the safest first
  */
 export async function chooseBits(job: AnyJob): Promise<readonly FixedPlan[]> {
   const { request, task } = job;
@@ -28,7 +27,7 @@ export async function chooseBits(job: AnyJob): Promise<readonly FixedPlan[]> {
   const kinds = FIXED_KINDS.filter((kind) => request.units.includes(kind));
   const all = await task.byteUnits(kinds);
   const prefixes = await measureOrder(job, await task.prepare('search'), all, lossBudget);
-  const within = prefixes.filter(({ measured }) => measured <= lossBudget).sort((a, b) => a.measured - b.measured);
+  const within = toCertify(prefixes, lossBudget);
   if (within.length > 0) return within;
   const [least] = prefixes.sort((a, b) => a.measured - b.measured);
   if (!least) throw new HeartwoodError('FAILED_PRECONDITION', `a loss budget of ${lossBudget} nats saves nothing`);
@@ -61,12 +60,7 @@ async function measureOrder(
     if (share < (levels[next] ?? Infinity)) continue;
     while (share >= (levels[next] ?? Infinity)) next++;
     if ((await measure(steps.length)) > lossBudget) {
-      let [low, high] = [within, steps.length];
-      for (let turn = 0; turn < halvings && high - low > 1; turn++) {
-        const middle = (low + high) >> 1;
-        if ((await measure(middle)) > lossBudget) high = middle;
-        else low = middle;
-      }
+      await halve(within, steps.length, lossBudget, measure);
       return found;
     }
     within = steps.length;

@@ -8,14 +8,13 @@ import { budgetFor } from '../stages/budget.js';
 import { budgetTable } from '../statistics/thresholds.js';
 import { FIXED_KINDS, removedUnits, type FixedKind, type FixedUnit, type PreparedPart } from '../tasks/task.js';
 import { chooseBits } from './choose-bits.js';
+import { halve, toCertify } from './halving.js';
 import { fixedCurvature } from './policies.js';
 import { nothingRemoved, type RemovedUnits } from './remove.js';
 
 /** Savings, as shares of the dense FLOPs, at which the order of removal is measured. */
 const levels = [0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8];
 const stepsAtOnce = 16;
-/** How often the way between the last measured prefix within the budget and the first beyond it is halved. */
-const halvings = 2;
 /** Beside tokens, this much at most: the rest is what thresholds can still be adjusted by when the plan is certified. */
 const fixedShare = 0.35;
 
@@ -36,7 +35,7 @@ export interface MeasuredPrefix {
  * by what the searched samples measure, together with what merging tokens saves for the rest of the target.
  *
  * @param tokenRows measures what merging tokens costs and saves by itself; none where no tokens are merged
- * @returns the choice; where it alone has to meet a budget every prefix that the searched samples found within it, the safest first,
+ * @returns the choice; where it alone has to meet a budget prefixes that the searched samples found within it, the safest first,
  *   for certification to find the last that holds
  */
 export async function chooseFixedUnits(
@@ -60,7 +59,7 @@ export async function chooseFixedUnits(
   const rows = await tokenRows();
   const chosen =
     rows.length === 0 && lossBudget !== undefined
-      ? prefixes.filter(({ measured }) => measured <= lossBudget).sort((a, b) => a.measured - b.measured)
+      ? toCertify(prefixes, lossBudget)
       : [lossBudget !== undefined ? withinBudget(prefixes, rows, lossBudget) : saving(prefixes, rows, flopsSaved!)];
   // Fewer bits that alone cost more than the budget are refused with what they cost.
   const tried = bits && chosen.length === 0 ? prefixes.slice(0, 1) : chosen;
@@ -122,15 +121,6 @@ async function measureOrder(
     context.progress({ stage: 'plan', done: prefixes.length, total: levels.length, unit: 'plans' });
     return measured;
   };
-  /** Measures between a prefix that is within the budget and one that is not. */
-  const halve = async (within: number, beyond: number) => {
-    let [low, high] = [within, beyond];
-    for (let turn = 0; turn < halvings && high - low > 1; turn++) {
-      const middle = (low + high) >> 1;
-      if ((await measure(middle)) > lossBudget) high = middle;
-      else low = middle;
-    }
-  };
   try {
     let within = 0;
     const first = bits ? 1 : 0;
@@ -147,7 +137,7 @@ async function measureOrder(
       const measured = await measure(steps.length);
       if (target) return prefixes;
       if (measured > lossBudget) {
-        await halve(within, steps.length);
+        await halve(within, steps.length, lossBudget, measure);
         return prefixes;
       }
       within = steps.length;
