@@ -32,6 +32,7 @@ test('the bundled language model is of its recipe, at most 4 MB, and tells bytes
     documents.reduce((sum, { ids }) => sum + ids.length, 0),
   );
   const bits = loss / Math.LN2;
-  assert.ok(bits > 1.5 && bits < 2.6, `${bits} bits per byte`);
-  assert.ok(accuracy > 0.45, `next byte right: ${accuracy}`);
+  // The n-gram of the model card: 2.19 on the whole split.
+  assert.ok(bits > 1.5 && bits < 2.19, `${bits} bits per byte`);
+  assert.ok(accuracy > 0.5, `next byte right: ${accuracy}`);
 });

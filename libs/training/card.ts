@@ -15,8 +15,11 @@ export function trainedLine({ minutes }: TrainReport, recipe: Recipe, phases: st
 
 /** What the optimiser was told. */
 export function optimiserLine({ optimiser, schedule }: Recipe): string {
+  const { peak, warmupSteps, floor, span = 1, cooldown = 0 } = schedule;
+  const cosine = span === 1 ? 'a cosine' : `a cosine of ${span} times the run`;
+  const descent = cooldown === 0 ? `${cosine} to` : `${cosine}, in the last ${percent(cooldown)} of the run a line, to`;
   return (
-    `AdamW, β₂ ${optimiser.beta2}, weight decay ${optimiser.weightDecay}, learning rate ${schedule.peak} with ` +
-    `${schedule.warmupSteps} steps of warm-up and a cosine to ${schedule.floor} of it`
+    `AdamW, β₂ ${optimiser.beta2}, weight decay ${optimiser.weightDecay}, learning rate ${peak} with ` +
+    `${warmupSteps} steps of warm-up and ${descent} ${floor} of it`
   );
 }
