@@ -60,14 +60,15 @@ export async function readGenerationConfig(checkpoint: Checkpoint): Promise<Gene
 
 /** Without `do_sample` Hugging Face is greedy, whatever the temperature says. */
 function defaultsOf(config: z.infer<typeof schema>): GenerationConfig['defaults'] {
-  const { repetition_penalty: penalty, max_new_tokens: maxTokens, top_k: topK, top_p: topP } = config;
-  return {
-    ...(config.do_sample === true
-      ? { temperature: config.temperature ?? 1, topK: topK ?? usualTopK, ...(topP == null ? {} : { topP }) }
-      : {}),
-    ...(penalty == null ? {} : { repetitionPenalty: penalty }),
-    ...(maxTokens == null ? {} : { maxTokens }),
+  const drawn = config.do_sample === true;
+  const given = {
+    temperature: drawn ? (config.temperature ?? 1) : undefined,
+    topK: drawn ? (config.top_k ?? usualTopK) : undefined,
+    topP: drawn ? config.top_p : undefined,
+    repetitionPenalty: config.repetition_penalty,
+    maxTokens: config.max_new_tokens,
   };
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => typeof value === 'number'));
 }
 
 function jsonOf(text: string, path: string): unknown {

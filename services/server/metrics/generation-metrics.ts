@@ -7,9 +7,7 @@ import type { GenerationObserver } from '../generation/observer.js';
 import { VERSION, type VersionLabels, versionLabels } from './version-labels.js';
 
 /** Seconds from a request to its first token: a short prompt on an idle machine to a long one behind others. */
-const firstTokenBuckets: readonly number[] = [
-  0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80,
-];
+const firstTokenBuckets: readonly number[] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80];
 /** Seconds between two tokens of a text. */
 const interTokenBuckets: readonly number[] = [
   0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5,

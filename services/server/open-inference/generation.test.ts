@@ -309,6 +309,7 @@ test('metadata, configuration and statistics say what a language model is', asyn
   await assert.rejects(live.raw.modelInfer(request({}, { modelVersion: '1' })));
   const after = await of();
   assert.equal(after.inferenceCount - before.inferenceCount, 1n);
+  assert.equal(after.executionCount - before.executionCount, 1n);
   assert.equal(after.inferenceStats!.success!.count - before.inferenceStats!.success!.count, 1n);
   assert.equal(after.inferenceStats!.fail!.count - before.inferenceStats!.fail!.count, 1n);
 });

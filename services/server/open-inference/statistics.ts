@@ -75,8 +75,9 @@ export class InferenceStatistics implements InferenceObserver {
     if (outcome !== 'OK' || (run ?? text) === undefined) return statistics.fail.add(phases.total);
     statistics.success.add(phases.total);
     if (run === undefined) {
-      // Of a text: its steps are counted as they run.
+      // A text is one execution, as a backend that batches by itself counts them.
       statistics.samples++;
+      statistics.executions++;
       statistics.parts.queue.add(phases.queue);
       return;
     }
