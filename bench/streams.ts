@@ -3,7 +3,7 @@
  *
  * Restless: streams of text through gRPC that start, stop, cancel, break and come too late at random, each held against the same request
  * alone; then whether any of them left a row, a waiting request or memory behind. Speed: tokens a second through gRPC streams of a server,
- * over those of the bare loop of the same runs in this process, in turn.
+ * over those of the bare loop of the same runs in this process, in turn; and whether a token costs more where the cache has more room.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -16,7 +16,7 @@ import { connectInference } from '../services/server/client.js';
 import { memorySlope, sampleMemory } from './support/memory.js';
 import { type Bar, barOf, printBars, writeOutcome } from './support/outcome.js';
 import { median, startServed } from './support/served.js';
-import { openBareLoop } from './support/streams/bare-loop.js';
+import { type BareLoop, openBareLoop } from './support/streams/bare-loop.js';
 import { cases, restlessStreams } from './support/streams/restless.js';
 import { streamedTokensPerSecond } from './support/streams/streamed.js';
 import { publishRandom, smallShape } from './support/streams/subjects.js';
@@ -93,6 +93,22 @@ async function settled(metric: () => Promise<number | undefined>): Promise<numbe
   }
 }
 
+/** The same tokens with little and with much room behind them: a cache that were copied anywhere would cost by its room. */
+async function cacheInPlace(bare: BareLoop, name: string): Promise<void> {
+  const [prompt, steps, little] = [64, 32, 128];
+  const ratios: number[] = [];
+  for (let round = 0; round <= rounds; round++) {
+    const short = await bare.tokensPerSecond(8, prompt, steps, little);
+    const long = await bare.tokensPerSecond(8, prompt, steps);
+    if (round > 0) ratios.push(short / long);
+  }
+  const ratio = median(ratios);
+  rows.push({ part: 'cache', model: name, batch: 8, little, ratio, ratios });
+  bars.push(
+    barOf(`${name}, 8 at a time: ms a token with room for the whole context over room for ${little}`, ratio, '<=', 1.1),
+  );
+}
+
 async function speed(): Promise<void> {
   const name = `pythia-${shape}`;
   await publishRandom(folder, repository, name, pythiaShapes[shape]);
@@ -101,6 +117,7 @@ async function speed(): Promise<void> {
   const client = connectInference(server.address);
   const bare = await openBareLoop(directory, textManifest(manifest), 8);
   try {
+    await cacheInPlace(bare, name);
     for (const batch of [1, 8]) {
       const [prompt, steps] = [64, 64];
       const pairs: { bare: number; streamed: number }[] = [];

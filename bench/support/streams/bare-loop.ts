@@ -1,23 +1,30 @@
 /** A model's runs with nothing around them: what the streams of a server are held against. */
 import { join } from 'node:path';
+import type { ResidentMemory } from '../../../libs/runtime/resident.js';
 import { createRuntime } from '../../../libs/runtime/runtime.js';
 import type { TextManifest } from '../../../libs/store/manifest.js';
 import { ModelRun } from '../../../services/server/generation/model-run.js';
 import { argmax } from '../../../services/server/generation/sampling/largest.js';
 
 export interface BareLoop {
-  /** Tokens a second of `rows` sequences in one batch, each of `from` tokens at the beginning and `from + steps` at the end. */
-  tokensPerSecond(rows: number, from: number, steps: number): Promise<number>;
+  /**
+   * Tokens a second of `rows` sequences in one batch, each of `from` tokens at the beginning and `from + steps` at the end.
+   * @param capacity tokens that a row of the cache has room for; default the model's context
+   */
+  tokensPerSecond(rows: number, from: number, steps: number, capacity?: number): Promise<number>;
   close(): Promise<void>;
 }
 
+/** @param most rows of the cache */
 export async function openBareLoop(directory: string, { text }: TextManifest, most: number): Promise<BareLoop> {
   const runtime = createRuntime({ workers: 1 });
   const session = await runtime.load(join(directory, 'model.onnx'));
   const run = new ModelRun({ ...text, eosIds: text.eos }, session);
-  const memory = await session.allocate(run.spec(most, text.context));
+  const memories = new Map<number, ResidentMemory>();
   return {
-    async tokensPerSecond(rows, from, steps) {
+    async tokensPerSecond(rows, from, steps, capacity = text.context) {
+      const memory = memories.get(capacity) ?? (await session.allocate(run.spec(most, capacity)));
+      memories.set(capacity, memory);
       let lengths: readonly (readonly number[])[] = Array.from({ length: rows }, () => [from]);
       let last = Array.from({ length: rows }, (_, row) => row + 1);
       const begun = performance.now();

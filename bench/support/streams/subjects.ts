@@ -10,7 +10,7 @@ export const smallShape: RandomCausalShape = {
   ...{ hidden: 64, layers: 3, heads: 4, intermediate: 160, vocabulary: byteVocabulary, context: 256 },
 };
 
-/** Publishes a model with random weights as version 1 of `name`. Prompts go as tokens where the vocabulary is not the bytes'. */
+/** Publishes a model with random weights as version 1 of `name`. */
 export async function publishRandom(
   folder: string,
   repository: string,
@@ -19,9 +19,16 @@ export async function publishRandom(
 ): Promise<void> {
   const modelDirectory = join(folder, name);
   await writeRandomCausalLm(modelDirectory, shape);
-  await writeFile(join(modelDirectory, 'tokenizer.json'), byteTokenizerJson());
+  await writeFile(join(modelDirectory, 'tokenizer.json'), tokenizerOf(shape.vocabulary));
   const config = { bos_token_id: endOfTextId, eos_token_id: endOfTextId };
   await writeFile(join(modelDirectory, 'generation_config.json'), JSON.stringify(config));
   const context = { workDirectory: join(folder, `${name}-work`), signal: new AbortController().signal };
   await importBaseline({ modelDirectory, repository, name }, context);
+}
+
+/** The bytes' tokenizer with a made-up word for every further token, so that each is some text. */
+function tokenizerOf(vocabulary: number): string {
+  const file = JSON.parse(byteTokenizerJson()) as { model: { vocab: Record<string, number> } };
+  for (let id = byteVocabulary; id < vocabulary; id++) file.model.vocab[`w${id}`] = id;
+  return JSON.stringify(file);
 }
