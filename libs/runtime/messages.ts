@@ -15,16 +15,36 @@ export type WorkerRequest =
       readonly outputs: readonly string[] | undefined;
       /** What the outputs are written into; only they are fetched then. */
       readonly into?: Record<string, OutputTensor | ViewReference>;
+      /** Rows of everything that is bound. */
+      readonly rows?: BoundRows;
       /** Made before the run. */
       readonly copies?: { readonly memory: number; readonly rows: readonly RowCopy[] };
     }
-  | { readonly kind: 'allocate'; readonly memory: number; readonly session: number; readonly tensors: ResidentSpec }
+  | {
+      readonly kind: 'allocate';
+      readonly memory: number;
+      readonly session: number;
+      readonly tensors: ResidentSpec;
+      readonly bound: ResidentBinding;
+    }
   | { readonly kind: 'free'; readonly memory: number }
   | { readonly kind: 'dispose'; readonly session: number }
   | { readonly kind: 'close' };
 
 /** Tensors that stay in a worker, by name; the first axis are the rows. */
 export type ResidentSpec = Readonly<Record<string, { readonly type: NumericType; readonly dims: readonly number[] }>>;
+
+/** Inputs and outputs that are resident tensors in every run, by the tensor's name: a run then says only which rows. */
+export interface ResidentBinding {
+  readonly inputs: Readonly<Record<string, string>>;
+  readonly outputs: Readonly<Record<string, string>>;
+}
+
+export interface BoundRows {
+  readonly memory: number;
+  readonly row: number;
+  readonly rows: number;
+}
 
 /** Rows of a resident tensor. */
 export interface ViewReference {

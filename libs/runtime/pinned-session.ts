@@ -1,6 +1,21 @@
 import { HeartwoodError, internal, invalid } from '../errors/error.js';
-import type { OutputTensor, ResidentSpec, ViewReference, WorkerReply, WorkerRequest } from './messages.js';
-import { checkCopies, checkSpec, isView, ResidentMemory, type ResidentView } from './resident.js';
+import type {
+  OutputTensor,
+  ResidentBinding,
+  ResidentSpec,
+  ViewReference,
+  WorkerReply,
+  WorkerRequest,
+} from './messages.js';
+import {
+  checkBoundRows,
+  checkCopies,
+  checkSpec,
+  isView,
+  ResidentMemory,
+  type ResidentView,
+  unbound,
+} from './resident.js';
 import type { Feeds, Into, LateRun, RunOptions, Session, TimedRun } from './runtime.js';
 import type { Loaded, Slot } from './slot.js';
 import type { Prepared } from './worker-queue.js';
@@ -34,14 +49,14 @@ export class PinnedSession implements Session {
   }
 
   async runTimed(feeds: Feeds, options: RunOptions = {}): Promise<TimedRun> {
-    if (!this.#disposed) this.check(feeds, options.outputs, options.into);
+    if (!this.#disposed) this.#check({ feeds, ...options }, options.memory);
     return this.#run(() => ({ feeds, ...options }), options);
   }
 
   async runLate(make: () => LateRun, options: Turn = {}): Promise<TimedRun> {
     const checked = () => {
       const run = make();
-      this.check(run.feeds, run.outputs, run.into);
+      this.#check(run, options.memory);
       return run;
     };
     return this.#run(checked, options);
@@ -69,7 +84,7 @@ export class PinnedSession implements Session {
   }
 
   #prepare(
-    { feeds, outputs, into, copies, transfer: move = false }: LateRun,
+    { feeds, outputs, into, rows, copies, transfer: move = false }: LateRun,
     { isolation }: Slot,
     memory: ResidentMemory | undefined,
   ): Prepared<WorkerRequest> {
@@ -81,18 +96,21 @@ export class PinnedSession implements Session {
     const request = {
       ...run,
       ...(targets ? { into: targets } : {}),
+      ...(rows && memory ? { rows: { memory: memory.id, row: rows.first, rows: rows.count } } : {}),
       ...(copies && memory ? { copies: { memory: memory.id, rows: copies } } : {}),
     };
     return { request, transfer };
   }
 
-  async allocate(tensors: ResidentSpec): Promise<ResidentMemory> {
+  async allocate(tensors: ResidentSpec, bound: ResidentBinding = unbound): Promise<ResidentMemory> {
     if (this.#disposed) throw disposed();
     checkSpec(tensors);
+    checkBinding(this.inputs, bound.inputs, tensors);
+    checkBinding(this.outputs, bound.outputs, tensors);
     const slot = this.#leastBusy();
     const id = this.memoryId();
-    await slot.allocate(id, this.id, tensors);
-    return new ResidentMemory(slot, id, tensors);
+    await slot.allocate(id, this.id, tensors, bound);
+    return new ResidentMemory(slot, id, tensors, bound);
   }
 
   async dispose(): Promise<void> {
@@ -101,8 +119,17 @@ export class PinnedSession implements Session {
   }
 
   check(feeds: Feeds, outputs?: readonly string[], into?: Into): void {
+    this.#check({ feeds, ...(outputs ? { outputs } : {}), ...(into ? { into } : {}) }, undefined);
+  }
+
+  #check({ feeds, outputs, into, rows }: LateRun, memory: ResidentMemory | undefined): void {
+    if (rows && (memory === undefined || into === undefined))
+      throw invalid('rows: expected with a memory and with into');
+    if (rows) checkBoundRows(memory!, rows);
+    const bound = rows ? memory!.bound.inputs : unbound.inputs;
     const symbols = new Map<string, number>();
     for (const info of this.inputs) {
+      if (Object.hasOwn(bound, info.name)) continue;
       const value = feeds[info.name];
       if (value === undefined) throw invalid(`input ${info.name} is missing`);
       if (isView(value)) checkShape(info, value, symbols);
@@ -118,6 +145,21 @@ export class PinnedSession implements Session {
         throw invalid(`unknown output ${name}, expected ${this.outputs.map((info) => info.name).join(', ')}`);
       }
     }
+  }
+}
+
+/** Throws INVALID_ARGUMENT for what cannot be bound. */
+function checkBinding(
+  infos: readonly TensorInfo[],
+  bound: Readonly<Record<string, string>>,
+  tensors: ResidentSpec,
+): void {
+  for (const [name, tensor] of Object.entries(bound)) {
+    const info = infos.find((each) => each.name === name);
+    const spec = tensors[tensor];
+    if (info === undefined || spec === undefined)
+      throw invalid(`${name} is bound to ${tensor}, expected an input or output and a resident tensor`);
+    checkShape(info, spec, new Map());
   }
 }
 

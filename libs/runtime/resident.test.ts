@@ -72,6 +72,49 @@ for (const isolation of isolations) {
       await session.dispose();
     });
 
+    test('what is bound needs no more than its rows', async () => {
+      const session = await runtime.load(
+        identityModel(['x', 'y'].map((name) => ({ name, type: 'float32', shape: ['B', 2] }))),
+      );
+      const bound = { inputs: { x: 'a' }, outputs: { y_out: 'b' } };
+      const held = { type: 'float32', dims: [4, 2] } as const;
+      const memory = await session.allocate({ a: held, b: held }, bound);
+      const tensor = (values: readonly number[]): TensorValue => {
+        return { type: 'float32', dims: [values.length / 2, 2], data: Float32Array.from(values) };
+      };
+      // x goes into rows of a, of which x_out is a copy; y is written into rows of b.
+      const fill = await session.run(
+        { x: tensor([1, 2, 3, 4, 5, 6, 7, 8]), y: tensor([0, 0, 0, 0, 0, 0, 0, 0]) },
+        { memory, into: { x_out: memory.view('a', 0, 4) } },
+      );
+      assert.deepEqual(fill, {});
+      const step = async (first: number, values: readonly number[]) => {
+        const y = tensor(values);
+        const rows = { first, count: values.length / 2 };
+        const x_out = { type: 'float32', dims: y.dims, data: new Float32Array(values.length) } as const;
+        const outputs = await session.run({ y }, { memory, rows, into: { x_out } });
+        return [...(outputs['x_out']?.data as Float32Array)];
+      };
+      assert.deepEqual(await step(1, [10, 20, 30, 40]), [3, 4, 5, 6]);
+      assert.deepEqual(await step(2, [50, 60]), [5, 6]);
+      const { x_out: b } = await session.run(
+        { x: memory.view('b', 0, 4), y: tensor(new Array<number>(8).fill(0)) },
+        { memory },
+      );
+      assert.deepEqual([...(b?.data as Float32Array)], [0, 0, 10, 20, 50, 60, 0, 0]);
+      await assert.rejects(step(3, [1, 2, 3, 4]), {
+        code: 'INVALID_ARGUMENT',
+        message: /rows 3 to 4, expected within its 4/,
+      });
+      const y: TensorValue = { type: 'float32', dims: [1, 2], data: new Float32Array(2) };
+      await assert.rejects(session.run({ y }, { memory, rows: { first: 0, count: 1 } }), { message: /with into/ });
+      const wrong = { inputs: { x: 'c' }, outputs: {} };
+      await assert.rejects(session.allocate({ a: { type: 'float32', dims: [4, 2] } }, wrong), {
+        message: /x is bound to c/,
+      });
+      await session.dispose();
+    });
+
     test('an output goes into the tensor that is handed in', async () => {
       const session = await runtime.load(identityModel([{ name: 'x', type: 'float32', shape: ['N'] }]));
       const x: TensorValue = { type: 'float32', dims: [3], data: Float32Array.of(1, 2, 3) };

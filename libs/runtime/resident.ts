@@ -1,9 +1,11 @@
 import { HeartwoodError, invalid } from '../errors/error.js';
-import type { ResidentSpec, RowCopy, ViewReference } from './messages.js';
+import type { ResidentBinding, ResidentSpec, RowCopy, ViewReference } from './messages.js';
 import type { Slot } from './slot.js';
 import { elementCount, isElementType, type NumericType } from './tensor.js';
 
-export type { ResidentSpec, RowCopy } from './messages.js';
+export type { ResidentBinding, ResidentSpec, RowCopy } from './messages.js';
+
+export const unbound: ResidentBinding = { inputs: {}, outputs: {} };
 
 /** Consecutive rows of a tensor that stays in a worker: fed to a run, or written by it in place. */
 export interface ResidentView {
@@ -32,6 +34,8 @@ export class ResidentMemory {
     readonly slot: Slot,
     readonly id: number,
     readonly tensors: ResidentSpec,
+    /** What the runs' `rows` stand for. */
+    readonly bound: ResidentBinding = unbound,
   ) {
     this.#epoch = slot.epoch;
   }
@@ -58,8 +62,7 @@ export class ResidentMemory {
     if (spec === undefined)
       throw invalid(`resident tensor ${tensor}: expected ${Object.keys(this.tensors).join(', ')}`);
     const [most = 0, ...rest] = spec.dims;
-    if (!Number.isInteger(row) || !Number.isInteger(rows) || row < 0 || rows < 0 || row + rows > most)
-      throw invalid(`resident tensor ${tensor}: rows ${row} to ${row + rows - 1}, expected within its ${most}`);
+    checkRows(tensor, most, row, rows);
     return { memory: this, type: spec.type, dims: [rows, ...rest], reference: { memory: this.id, tensor, row, rows } };
   }
 
@@ -69,6 +72,16 @@ export class ResidentMemory {
     this.#freed = true;
     if (!this.lost) await this.slot.free(this.id);
   }
+}
+
+function checkRows(tensor: string, most: number, row: number, rows: number): void {
+  if (!Number.isInteger(row) || !Number.isInteger(rows) || row < 0 || rows < 0 || row + rows > most)
+    throw invalid(`resident tensor ${tensor}: rows ${row} to ${row + rows - 1}, expected within its ${most}`);
+}
+
+/** Throws INVALID_ARGUMENT for rows that what is bound does not have. */
+export function checkBoundRows({ tensors }: ResidentMemory, { first, count }: { first: number; count: number }): void {
+  for (const [name, { dims }] of Object.entries(tensors)) checkRows(name, dims[0]!, first, count);
 }
 
 /** Throws INVALID_ARGUMENT for a tensor that cannot be held. */

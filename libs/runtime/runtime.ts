@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { HeartwoodError, invalid } from '../errors/error.js';
 import type { Isolation } from './carrier.js';
-import type { OutputTensor, ResidentSpec, RowCopy, SessionSettings } from './messages.js';
+import type { OutputTensor, ResidentBinding, ResidentSpec, RowCopy, SessionSettings } from './messages.js';
 import { oneLine, PinnedSession } from './pinned-session.js';
 import type { ResidentMemory, ResidentView } from './resident.js';
 import { type Loaded, Slot, type WorkerRestart } from './slot.js';
@@ -40,6 +40,8 @@ export interface RunOptions {
   readonly into?: Into;
   /** Whose worker the run is for; views and copies are of it. */
   readonly memory?: ResidentMemory;
+  /** Rows of what is bound to `memory`: those inputs and outputs are no part of the feeds, nor of `into`, which has to be there. */
+  readonly rows?: { readonly first: number; readonly count: number };
   /** Of rows of `memory`, made one after the other before the run. */
   readonly copies?: readonly RowCopy[];
   /** Drops the run with CANCELLED if it has not begun; a run that has begun goes to its end. */
@@ -51,7 +53,7 @@ export interface RunOptions {
 }
 
 /** What a run comes to when its turn has come. */
-export interface LateRun extends Pick<RunOptions, 'outputs' | 'into' | 'copies' | 'transfer'> {
+export interface LateRun extends Pick<RunOptions, 'outputs' | 'into' | 'rows' | 'copies' | 'transfer'> {
   readonly feeds: Feeds;
 }
 
@@ -81,9 +83,10 @@ export interface Session {
   runLate(make: () => LateRun, options?: Pick<RunOptions, 'signal' | 'priority' | 'memory'>): Promise<TimedRun>;
   /**
    * Makes tensors that stay in one of the session's workers until they are freed or the session is disposed of; the first axis are rows.
+   * @param bound inputs and outputs that are such tensors in every run with `rows`: nothing of them has to be said again
    * Throws INVALID_ARGUMENT, RESOURCE_EXHAUSTED (no memory), UNAVAILABLE.
    */
-  allocate(tensors: ResidentSpec): Promise<ResidentMemory>;
+  allocate(tensors: ResidentSpec, bound?: ResidentBinding): Promise<ResidentMemory>;
   /** Throws INVALID_ARGUMENT, naming it, when a feed or an output does not fit the model. */
   check(feeds: Feeds, outputs?: readonly string[], into?: Into): void;
   /** Settles, with the reason, if its workers died and none could load it again: it is of no use any more. */

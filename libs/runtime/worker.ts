@@ -87,12 +87,13 @@ async function run(request: WorkerRequest & { kind: 'run' }): Promise<{ reply: W
   const started = performance.now();
   const { copies } = request;
   for (const copy of copies?.rows ?? []) resident.copy(copies!.memory, copy);
-  const feeds: Record<string, Tensor> = {};
+  const bound = request.rows && resident.bound(request.rows, viewOf);
+  const feeds: Record<string, Tensor> = { ...bound?.feeds };
   for (const [name, value] of Object.entries(request.feeds)) {
     feeds[name] = 'memory' in value ? viewOf(value) : new Tensor(value.type as Tensor.Type, value.data, value.dims);
   }
   if (request.into) {
-    const answered = await runInto(held, feeds, request.into);
+    const answered = await runInto(held, feeds, request.into, bound?.fetches);
     const durationMs = performance.now() - started;
     // What was lent goes back as it is; what is the worker's own is copied into the message of a process.
     const lent = Object.entries(request.into).flatMap(([name, target]) => ('data' in target ? [answered[name]!] : []));
@@ -135,8 +136,9 @@ async function runInto(
   held: Held,
   feeds: Record<string, Tensor>,
   into: Record<string, OutputTensor | ViewReference>,
+  bound: Readonly<Record<string, Tensor>> = {},
 ): Promise<Record<string, Tensor>> {
-  const fetches: Record<string, Tensor | null> = held.inPlace ? { [IN_PLACE]: null } : {};
+  const fetches: Record<string, Tensor | null> = { ...bound, ...(held.inPlace ? { [IN_PLACE]: null } : {}) };
   const answered: Record<string, Tensor> = {};
   for (const [name, target] of Object.entries(into)) {
     if ('memory' in target) fetches[name] = viewOf(target);
@@ -178,7 +180,7 @@ async function answer(request: WorkerRequest): Promise<{ reply: WorkerReply; tra
       case 'run':
         return await run(request);
       case 'allocate':
-        resident.allocate(request.memory, request.session, request.tensors);
+        resident.allocate(request.memory, request.session, request.tensors, request.bound);
         return { reply: { kind: 'done' } };
       case 'free':
         resident.free(request.memory);

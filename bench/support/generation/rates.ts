@@ -29,7 +29,7 @@ export async function bareLoop(
   tokens: number,
 ): Promise<Arrivals> {
   const run = new ModelRun(model, session);
-  const memory = await session.allocate(run.spec(1, prompt.length + tokens));
+  const memory = await run.allocate(1, prompt.length + tokens);
   try {
     const { prefillChunk } = z.object(generationSchema).parse({});
     const step = async (ids: readonly number[], at: number): Promise<number> => {
@@ -37,7 +37,7 @@ export async function bareLoop(
         ...{ row: 0, ids: [ids], positions: [at], lengths: [[at]], budgets: [0] },
         wanted: [ids.length - 1],
       };
-      const { outputs } = await session.runLate(() => run.run(memory, input, []), { memory });
+      const { outputs } = await session.runLate(() => run.run(input, []), { memory });
       return likeliest(run.read(outputs, input).logits[0]![0]!);
     };
     let id = 0;

@@ -23,7 +23,7 @@ export async function openBareLoop(directory: string, { text }: TextManifest, mo
   const memories = new Map<number, ResidentMemory>();
   return {
     async tokensPerSecond(rows, from, steps, capacity = text.context) {
-      const memory = memories.get(capacity) ?? (await session.allocate(run.spec(most, capacity)));
+      const memory = memories.get(capacity) ?? (await run.allocate(most, capacity));
       memories.set(capacity, memory);
       let lengths: readonly (readonly number[])[] = Array.from({ length: rows }, () => [from]);
       let last = Array.from({ length: rows }, (_, row) => row + 1);
@@ -31,7 +31,7 @@ export async function openBareLoop(directory: string, { text }: TextManifest, mo
       for (let step = 0; step < steps; step++) {
         const positions = lengths.map(([length]) => length!);
         const input = { row: 0, ids: last.map((id) => [id]), positions, lengths, budgets: [], wanted: [0] };
-        const { feeds, ...how } = run.run(memory, input, []);
+        const { feeds, ...how } = run.run(input, []);
         const outputs = await session.run(feeds, { memory, ...how });
         const output = run.read(outputs, input);
         lengths = output.lengths;

@@ -53,7 +53,7 @@ export async function openEngine(parts: EngineParts): Promise<GenerationEngine> 
       `the cache of one request of ${context} tokens takes ${rowBytes} bytes, expected at most the ${settings.generationCacheBytes} that caches may have`,
     );
   }
-  const memory = await session.allocate(run.spec(rows, context));
+  const memory = await run.allocate(rows, context);
   return new ContinuousEngine(parts, run, memory, rows, context);
 }
 
@@ -187,7 +187,7 @@ class ContinuousEngine implements GenerationEngine {
       const step = this.#steps.make(kind);
       if (step === undefined) throw nothingToRun;
       begun = { step, startedAt: performance.now() };
-      const run = this.run.run(this.memory, step.input, this.#steps.takeCopies());
+      const run = this.run.run(step.input, this.#steps.takeCopies());
       this.#observer.stepBegins();
       return run;
     };
@@ -249,7 +249,7 @@ class ContinuousEngine implements GenerationEngine {
     this.#deliver();
     for (let attempt = 1; this.memory.lost; attempt++) {
       try {
-        this.memory = await this.parts.session.allocate(this.memory.tensors);
+        this.memory = await this.run.allocate(this.rows, this.context);
       } catch (again) {
         if (attempt === 3) throw again;
       }

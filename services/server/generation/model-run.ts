@@ -1,4 +1,4 @@
-import type { ResidentMemory, ResidentSpec, RowCopy } from '../../../libs/runtime/resident.js';
+import type { ResidentBinding, ResidentMemory, ResidentSpec, RowCopy } from '../../../libs/runtime/resident.js';
 import type { Feeds, Into, LateRun, Session } from '../../../libs/runtime/runtime.js';
 import type { TensorValue } from '../../../libs/runtime/tensor.js';
 import type { RowMove } from './cache/cache-rows.js';
@@ -54,14 +54,20 @@ export class ModelRun {
     });
   }
 
-  /** Of so many rows of so many tokens. */
-  spec(rows: number, context: number): ResidentSpec {
-    return Object.fromEntries(
+  /** The caches: so many rows of so many tokens. Throws as the session's. */
+  allocate(rows: number, context: number): Promise<ResidentMemory> {
+    const spec: ResidentSpec = Object.fromEntries(
       this.#caches.map(({ past }, index) => {
         const { heads, width } = this.model.caches[Math.floor(index / 2)]!;
         return [past, { type: 'float32', dims: [rows, heads, context, width] } as const];
       }),
     );
+    // A cache's present is its past: written where it is.
+    const bound: ResidentBinding = {
+      inputs: Object.fromEntries(this.#caches.map(({ past }) => [past, past])),
+      outputs: Object.fromEntries(this.#caches.map(({ past, present }) => [present, past])),
+    };
+    return this.session.allocate(spec, bound);
   }
 
   copyOf({ from, to, lengths }: RowMove): RowCopy {
@@ -69,7 +75,8 @@ export class ModelRun {
     return { from, to, axis: 2, counts };
   }
 
-  run(memory: ResidentMemory, input: RunInput, copies: readonly RowCopy[]): LateRun {
+  /** For a memory of `allocate`. */
+  run(input: RunInput, copies: readonly RowCopy[]): LateRun {
     const { row, ids, wanted } = input;
     const batch = ids.length;
     const feeds: Record<string, Feeds[string]> = {
@@ -84,12 +91,7 @@ export class ModelRun {
     };
     if (this.model.stages.length > 0)
       feeds['budget'] = { type: 'float32', dims: [batch, 1], data: Float32Array.from(input.budgets) };
-    for (const { past, present } of this.#caches) {
-      const view = memory.view(past, row, batch);
-      feeds[past] = view;
-      into[present] = view;
-    }
-    return { feeds, into, copies, transfer: true };
+    return { feeds, into, rows: { first: row, count: batch }, copies, transfer: true };
   }
 
   read(outputs: Readonly<Record<string, TensorValue>>, { ids, wanted }: RunInput): RunOutput {
