@@ -11,6 +11,8 @@ export interface InferenceCall {
   readonly version: string;
   /** What its caller knows it by. */
   readonly trace?: Trace | undefined;
+  /** What it is for; the calls of a comparison are no live data, and are not shadowed. Default 'client'. */
+  readonly purpose?: 'client' | 'comparison';
   /**
    * Reads the rest when the version is known, so that a bad one counts for it. The memory of the tensors is the call's from then on: it is
    * freed once they have run. Throws INVALID_ARGUMENT naming the field.

@@ -100,7 +100,7 @@ export class Inference {
     const feeds = await makeFeeds(this.maker, served, contents, signal);
     const { tensors, batch, budget } = feeds;
     phases.preprocess = performance.now() - started;
-    journal.shadowed = this.shadow.pick(served, feeds);
+    if (call.purpose !== 'comparison') journal.shadowed = this.shadow.pick(served, feeds);
 
     // What each stage kept is always asked for: it is how FLOPs are accounted for.
     const accounted = served.answers(TOKENS_KEPT) ? [TOKENS_KEPT] : [];

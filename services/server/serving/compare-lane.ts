@@ -17,7 +17,8 @@ export function laneOf(
         const input = batch.input();
         return { inputs: new Map([[input.name, input]]), outputs: ['logits'], budget };
       };
-      return inference.infer({ model, version: String(version), contents }, signal, ({ outputs, run }) => {
+      const call = { model, version: String(version), purpose: 'comparison', contents } as const;
+      return inference.infer(call, signal, ({ outputs, run }) => {
         const { data, dims } = outputs[0]!.value;
         return {
           logits: data as Float32Array,

@@ -182,14 +182,16 @@ test('live calls come first: version 1 runs after all of them, one call at a tim
   };
   const inference = new Inference(catalog, maker, [live, shadowing], (error) => assert.fail(String(error)), shadowing);
   const { signal } = new AbortController();
-  const call = () => {
+  const call = (purpose: 'client' | 'comparison' = 'client') => {
     const { dims, data } = pixels(1);
     const inputs = new Map([['pixel_values', { name: 'pixel_values', datatype: 'FP32', dims, data }]]);
     const contents = () => ({ inputs, outputs: [] });
-    return inference.infer({ model: 'net', version: '2', contents }, signal, ({ outputs }) => outputs.length);
+    return inference.infer({ model: 'net', version: '2', purpose, contents }, signal, ({ outputs }) => outputs.length);
   };
-  const calls = 30;
-  await Promise.all(Array.from({ length: calls }, call));
+  // Those of a comparison are not picked: 8 and 22 are of the 30.
+  const purposes = [...new Array<'client'>(30).fill('client'), ...new Array<'comparison'>(5).fill('comparison')];
+  const calls = purposes.length;
+  await Promise.all(purposes.map(call));
   await until(async () => events.filter((event) => event === 'shadow ends').length === 8);
   assert.deepEqual(events.slice(0, calls), new Array(calls).fill('live ends'));
   const pair = [`shadow begins, priority ${backgroundPriority}`, 'shadow ends'];
