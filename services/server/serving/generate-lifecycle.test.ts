@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { appendFile, readFile, rm, writeFile } from 'node:fs/promises';
+import { appendFile, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { Status } from 'nice-grpc';
@@ -69,7 +69,9 @@ test('a folder that is broken is unavailable with the reason, and the others are
     const { directory } = await publishTextModel(live.repository, model);
     await until(async () => (await state(model).catch(() => undefined))?.state === VersionState.VERSION_STATE_READY);
     await spoil(directory);
-    await until(async () => (await state(model))?.state === VersionState.VERSION_STATE_UNAVAILABLE);
+    await until(
+      async () => (await state(model).catch(() => undefined))?.state === VersionState.VERSION_STATE_UNAVAILABLE,
+    );
     assert.match((await state(model))!.reason, reason);
     await refused(live.generate({ model, text: 'x' }), Status.UNAVAILABLE, reason);
   };
@@ -77,7 +79,10 @@ test('a folder that is broken is unavailable with the reason, and the others are
   const rewrite = async (directory: string, change: (manifest: ReturnType<typeof textManifest>) => object) => {
     const file = join(directory, 'heartwood.json');
     const manifest = JSON.parse(await readFile(file, 'utf8')) as ReturnType<typeof textManifest>;
-    await writeFile(file, JSON.stringify(change(manifest)));
+    // At once, or the look finds half of it.
+    const written = join(directory, '..', '.rewritten');
+    await writeFile(written, JSON.stringify(change(manifest)));
+    await rename(written, file);
   };
   await broken(
     'tampered',

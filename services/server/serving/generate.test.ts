@@ -112,7 +112,6 @@ test('a cancelled text frees its row, and counts as cancelled', async () => {
   const endless = { model: 'lm', text: 'x', ignoreEos: true };
   const read = async () => {
     for await (const { text } of live.serving.generate(endless, { signal: controller.signal })) {
-      assert.equal(await live.metric(`heartwood_model_running_requests${running}`), 1);
       if (text) controller.abort();
     }
   };
