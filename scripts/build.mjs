@@ -8,11 +8,13 @@ import { fileURLToPath } from 'node:url';
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const sources = ['proto', 'libs', 'services', 'test', 'bench'].flatMap((folder) => {
   try {
-    return readdirSync(join(root, folder), { recursive: true, withFileTypes: true })
-      .filter((entry) => entry.isFile() && entry.name.endsWith('.ts') && !entry.name.endsWith('.d.ts'))
-      .map((entry) => join(entry.parentPath ?? entry.path, entry.name))
-      // A benchmark with a package.json of its own has its packages beside it.
-      .filter((path) => !path.slice(root.length).includes('node_modules'));
+    return (
+      readdirSync(join(root, folder), { recursive: true, withFileTypes: true })
+        .filter((entry) => entry.isFile() && entry.name.endsWith('.ts') && !entry.name.endsWith('.d.ts'))
+        .map((entry) => join(entry.parentPath ?? entry.path, entry.name))
+        // A benchmark with a package.json of its own has its packages beside it.
+        .filter((path) => !path.slice(root.length).includes('node_modules'))
+    );
   } catch {
     return [];
   }
