@@ -153,4 +153,15 @@ describe('the generation graph', () => {
     assert.ok(flops(2, 2, 8) - flops(2, 1, 8) > 2 * 64 * vocabulary);
     assert.ok(flops(2, 1, 16) - flops(2, 1, 8) >= 3 * 2 * 8 * 4 * 64);
   });
+
+  test('queries, keys and values of another shape are refused before they are packed', async () => {
+    const checkpoint = await checkpointOf({});
+    const name = 'gpt_neox.layers.1.attention.query_key_value.weight';
+    const tensors = new Map(checkpoint.tensors);
+    tensors.set(name, { ...tensors.get(name)!, shape: [64, 192] });
+    await assert.rejects(packAttention({ ...checkpoint, tensors }, root), {
+      code: 'INVALID_ARGUMENT',
+      message: /tensor gpt_neox\.layers\.1\.attention\.query_key_value\.weight has the shape \[64, 192\], expected \[192, 64\]/,
+    });
+  });
 });

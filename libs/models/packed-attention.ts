@@ -8,7 +8,7 @@ import type { Checkpoint } from './checkpoint.js';
 import { kernelOrder, kernelRotary } from './layers/rotary.js';
 import { readSafetensors, writeSafetensors, type TensorToWrite } from './safetensors.js';
 import { weightValues } from './tensor-values.js';
-import { checkpointWeights } from './weights.js';
+import { checkpointWeights, checkWeight } from './weights.js';
 
 /** The name of a block's queries, keys and values as the attention kernel wants them: all queries, then all keys, then all values. */
 export function packedName(spec: Pick<CausalSpec, 'prefix'>, block: number): string {
@@ -38,13 +38,15 @@ export function packedRows({ rotary, headWidth }: Pick<CausalSpec, 'rotary' | 'h
 /**
  * What the generation graph reads beside the checkpoint's own tensors: `replaced` (float32, those that pruning made smaller) and the packed
  * queries, keys and values, which are written once to a safetensors file in `workDirectory`, a tensor at a time. The checkpoint must be float32.
+ * Throws INVALID_ARGUMENT naming a tensor that is missing or has another shape.
  */
 export async function packAttention(
   checkpoint: Checkpoint,
   workDirectory: string,
   replaced: ReadonlyMap<string, Tensor> = new Map(),
 ): Promise<ReadonlyMap<string, Tensor>> {
-  const spec = causalSpecOf(checkpoint, checkpointWeights(checkpoint, replaced));
+  const weights = checkpointWeights(checkpoint, replaced);
+  const spec = causalSpecOf(checkpoint, weights);
   const content = createHash('sha256').update(checkpoint.digest);
   const written: TensorToWrite[] = [];
   for (const [block, { heads }] of spec.blocks.entries()) {
@@ -54,6 +56,7 @@ export async function packAttention(
       const known = replaced.get(name);
       if (known?.data.kind === 'inline') content.update(name).update(known.data.bytes);
       const shape = part === 'weight' ? [rows.length, spec.hidden] : [rows.length];
+      checkWeight(weights, name, shape);
       const bytes = async () => {
         const values = await weightValues(checkpoint, replaced, name);
         return new Uint8Array(permutedRows(values, rows).buffer);

@@ -1,3 +1,4 @@
+import { dirname } from 'node:path';
 import { internal, invalid } from '../errors/error.js';
 import type { GraphBuilder } from '../onnx/builder.js';
 import type { Tensor, Value } from '../onnx/ir.js';
@@ -19,7 +20,7 @@ export interface Weights {
 }
 
 /** Throws INVALID_ARGUMENT when a weight is missing or has another shape than the architecture says. */
-function check(weights: Weights, name: string, expected: readonly number[], source = weights.source): void {
+export function checkWeight(weights: Pick<Weights, 'source' | 'dims'>, name: string, expected: readonly number[], source = weights.source): void {
   const dims = weights.dims(name);
   if (!dims) throw invalid(`${source}: tensor ${name} is missing, expected ${describe(expected)}`);
   if (dims.length !== expected.length || dims.some((dim, i) => dim !== expected[i])) {
@@ -37,7 +38,9 @@ export function checkpointWeights(checkpoint: Checkpoint, replaced: ReadonlyMap<
     dims: (name) => replaced.get(name)?.dims ?? checkpoint.tensors.get(name)?.shape,
     bind(g, name, dims, view = dims) {
       const location = checkpoint.tensors.get(name);
-      check(weights, name, dims, location?.file);
+      // A copy in float32 elsewhere is not what the user has.
+      const own = location !== undefined && dirname(location.file) === checkpoint.directory;
+      checkWeight(weights, name, dims, own ? location.file : weights.source);
       const known = replaced.get(name);
       if (known) return g.initializer(name, { ...known, dims: view });
       const { type, file, offset, length } = location!;
@@ -55,7 +58,7 @@ export function inputWeights(values: ReadonlyMap<string, Value>): Weights {
     source: 'the model',
     dims: (name) => values.get(name)?.shape.map(Number),
     bind(g, name, dims, view = dims) {
-      check(weights, name, dims);
+      checkWeight(weights, name, dims);
       const value = values.get(name);
       if (!value) throw internal(`the model has no weight ${name}`);
       return reshape(g, value, view);
