@@ -73,7 +73,8 @@ test('the byte tokenizer gives every byte its token, and the end of a text its o
 test('what is no byte-level tokenizer.json is refused', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'heartwood-tokenizer-'));
   after(() => rm(folder, { recursive: true, force: true }));
-  const whole = JSON.parse(byteTokenizerJson()) as Record<string, unknown>;
+  const whole = JSON.parse(byteTokenizerJson()) as { readonly model: { readonly vocab: Record<string, number> } };
+  const { model } = whole;
   const cases: [string, string, RegExp][] = [
     ['{', 'INVALID_ARGUMENT', /is not JSON/],
     ['{"decoder":{"type":"ByteLevel"}}', 'INVALID_ARGUMENT', /model: .* expected a tokenizer\.json/],
@@ -84,6 +85,22 @@ test('what is no byte-level tokenizer.json is refused', async () => {
     ],
     [JSON.stringify({ ...whole, decoder: null }), 'UNIMPLEMENTED', /decoder is absent/],
     [JSON.stringify({ ...whole, model: { type: 'Nothing' } }), 'INVALID_ARGUMENT', /is no tokenizer: /],
+    [
+      JSON.stringify({ ...whole, model: { ...model, vocab: {} } }),
+      'INVALID_ARGUMENT',
+      /model\.vocab: "Ā" is undefined/,
+    ],
+    [
+      JSON.stringify({ ...whole, model: { ...model, vocab: { ...model.vocab, z: '123' } } }),
+      'INVALID_ARGUMENT',
+      /model\.vocab: "z" is 123, expected a number for every byte/,
+    ],
+    [JSON.stringify({ ...whole, pre_tokenizer: null }), 'UNIMPLEMENTED', /comes back as .*, expected a byte-level BPE/],
+    [
+      JSON.stringify({ ...whole, model: { ...model, type: 'WordPiece' } }),
+      'UNIMPLEMENTED',
+      /expected a byte-level BPE/,
+    ],
   ];
   for (const [text, code, message] of cases) {
     const path = join(folder, 'tokenizer.json');

@@ -7,7 +7,7 @@ import { readFile } from 'node:fs/promises';
 import { Tokenizer as Library, type PreTokenizer } from '@huggingface/tokenizers';
 import { z } from 'zod';
 import { HeartwoodError, internal, invalid, messageOf } from '../../errors/error.js';
-import { bytesOfToken } from './byte-alphabet.js';
+import { bytesOfToken, characterOf } from './byte-alphabet.js';
 
 const decoderSchema = z.looseObject({
   type: z.string(),
@@ -133,6 +133,39 @@ export function parseTokenizer(text: string, path: string): Tokenizer {
   } catch (error) {
     throw invalid(`${path} is no tokenizer: ${messageOf(error)}`, error);
   }
+  checkBytes(library, path);
   const special = new Set(added.filter((token) => token.special === true).map(({ id }) => id));
-  return new Tokenizer(library, special, createHash('sha256').update(text).digest('hex'));
+  const tokenizer = new Tokenizer(library, special, createHash('sha256').update(text).digest('hex'));
+  checkRoundTrip(tokenizer, path);
+  return tokenizer;
+}
+
+/** Bytes that no UTF-8 text has need no token. */
+const inText = (byte: number) => byte < 0xc0 || (byte > 0xc1 && byte < 0xf5);
+
+/** A byte without a token could not be written in a prompt, which only the request that has it would tell. */
+function checkBytes(library: Library, path: string): void {
+  for (const [byte, character] of characterOf.entries()) {
+    const id: unknown = library.token_to_id(character);
+    if (inText(byte) && !(Number.isInteger(id) && (id as number) >= 0)) {
+      throw invalid(
+        `${path}: model.vocab: ${JSON.stringify(character)} is ${String(id)}, expected a number for every byte`,
+      );
+    }
+  }
+}
+
+/** A model or a pre-tokenizer that is not byte-level gives other tokens than those of the bytes. */
+function checkRoundTrip(tokenizer: Tokenizer, path: string): void {
+  const text = 'One word, a line\n';
+  let came: string;
+  try {
+    came = tokenizer.decode(tokenizer.encode(text));
+  } catch (error) {
+    came = messageOf(error);
+  }
+  if (came.trim() !== text.trim()) {
+    const [sent, got] = [text, came.slice(0, 80)].map((each) => JSON.stringify(each));
+    throw new HeartwoodError('UNIMPLEMENTED', `${path}: ${sent} comes back as ${got}, expected a byte-level BPE`);
+  }
 }
