@@ -13,7 +13,8 @@ const schema = z.object({
     temperature: z.number().min(0).max(100),
     topK: z.int().min(0),
     topP: z.number().gt(0).max(1),
-    repetitionPenalty: z.number().gt(0).max(100),
+    // A logit over less than that may be beyond float32.
+    repetitionPenalty: z.number().min(0.001).max(100),
     seed: z.int().min(0).optional(),
   }),
   maxTokens: z.int().min(1).optional(),

@@ -120,6 +120,7 @@ describe('what is asked for', () => {
     refused(ask([1.5]), /prompt: token 1\.5/);
     refused(ask('a', { sampling: { ...sampled, temperature: -1 } }), /sampling\.temperature/);
     refused(ask('a', { sampling: { ...sampled, topP: 0 } }), /sampling\.topP/);
+    refused(ask('a', { sampling: { ...sampled, repetitionPenalty: 1e-300 } }), /sampling\.repetitionPenalty/);
     refused(ask('a', { sampling: { ...sampled, seed: 0.5 } }), /sampling\.seed/);
     refused(ask('a', { stop: [''] }), /stop\.0/);
     refused(ask('a', { stop: ['\ud800'] }), /stop\.0: expected whole characters/);
