@@ -2,6 +2,8 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { Repository } from '../libs/store/repository.js';
@@ -60,4 +62,17 @@ test('a result for machines is alone on stdout', async () => {
   const { code, out, err } = await start(['list', '--repository', repository.directory, '--json', '-']).ended;
   assert.deepEqual([code, err], [0, '']);
   assert.equal((JSON.parse(out) as { versions: unknown[] }).versions.length, 1);
+});
+
+const skip = existsSync('/dev/full') ? false : 'no /dev/full';
+test('a result that cannot be written is a failure with its reason', { skip }, async () => {
+  const full = await open('/dev/full', 'w');
+  const argv = [main, 'list', '--repository', repository.directory];
+  const child = spawn(process.execPath, argv, { stdio: ['ignore', full.fd, 'pipe'] });
+  let err = '';
+  child.stderr!.on('data', (chunk: Buffer) => (err += chunk.toString()));
+  const [code] = (await once(child, 'close')) as [number | null];
+  await full.close();
+  assert.equal(code, 1);
+  assert.match(err, /^heartwood: stdout cannot be written: ENOSPC/);
 });

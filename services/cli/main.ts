@@ -14,7 +14,11 @@ for (const [signal, code] of [
   });
 }
 // The reader of a pipe may have seen enough.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(exitCodes.done);
+  process.stderr.write(`heartwood: stdout cannot be written: ${error.message}\n`);
+  process.exit(exitCodes.failed);
+});
 
 const context = { stdout: process.stdout, stderr: process.stderr, signal: controller.signal };
 const code = await runCommand(process.argv.slice(2), context, (process.env.HEARTWOOD_DEBUG ?? '') !== '');
