@@ -50,6 +50,27 @@ test('a whole file of WikiText-2 gives the tokens of the Python tokenizers, and 
   assert.equal(tokenizer.decode(ids), text);
 });
 
+test('the longest text of a token, as it may be written', async () => {
+  const longest = (change: object) =>
+    parseTokenizer(JSON.stringify({ ...(JSON.parse(byteTokenizerJson()) as object), ...change }), 'tokenizer.json')
+      .longestToken;
+  assert.equal(longest({}), '<|endoftext|>'.length);
+  const added = (content: string, change = {}) => ({ added_tokens: [{ id: 257, content, special: false, ...change }] });
+  assert.equal(longest(added('é'.repeat(20))), 40);
+  assert.equal(longest({ normalizer: { type: 'NFC' }, ...added('é'.repeat(20)) }), 60);
+  if (existsSync(file)) assert.equal((await openTokenizer(file)).longestToken, 512);
+  // Blanks around one that takes them in are no tokens.
+  assert.equal(longest(added('<x>', { rstrip: true, lstrip: true })), 512);
+  let most = 0;
+  for (let point = 0x80; point <= 0x10ffff; point++) {
+    if (point >= 0xd800 && point < 0xe000) continue;
+    const character = String.fromCodePoint(point);
+    const written = character.normalize('NFD');
+    if (written.normalize('NFC') === character) most = Math.max(most, written.length / Buffer.byteLength(character));
+  }
+  assert.equal(most, 1.5);
+});
+
 test('the byte tokenizer gives every byte its token, and the end of a text its own', () => {
   const tokenizer = parseTokenizer(byteTokenizerJson(), 'tokenizer.json');
   assert.equal(tokenizer.vocabulary, byteVocabulary);

@@ -16,8 +16,17 @@ const decoderSchema = z.looseObject({
 const fileSchema = z.looseObject({
   model: z.looseObject({ type: z.string().optional() }),
   decoder: decoderSchema.nullish(),
+  normalizer: z.looseObject({ type: z.string().optional() }).nullish(),
   added_tokens: z
-    .array(z.looseObject({ id: z.int().min(0), content: z.string(), special: z.boolean().optional() }))
+    .array(
+      z.looseObject({
+        id: z.int().min(0),
+        content: z.string(),
+        special: z.boolean().optional(),
+        lstrip: z.boolean().optional(),
+        rstrip: z.boolean().optional(),
+      }),
+    )
     .default([]),
 });
 
@@ -46,6 +55,10 @@ export class Tokenizer {
     private readonly special: ReadonlySet<number>,
     /** SHA-256 of the file, hexadecimal. */
     readonly digest: string,
+    /** Text of the file. */
+    readonly source: string,
+    /** Characters (UTF-16) of a text that one token stands for at most: a text of more than so many for each token has more tokens. */
+    readonly longestToken: number,
   ) {
     const bytes: Uint8Array[] = [];
     for (const [token, id] of library.get_vocab(true)) bytes[id] = token === undefined ? nothing : bytesOfToken(token);
@@ -135,9 +148,36 @@ export function parseTokenizer(text: string, path: string): Tokenizer {
   }
   checkBytes(library, path);
   const special = new Set(added.filter((token) => token.special === true).map(({ id }) => id));
-  const tokenizer = new Tokenizer(library, special, createHash('sha256').update(text).digest('hex'));
+  const digest = createHash('sha256').update(text).digest('hex');
+  const tokenizer = new Tokenizer(library, special, digest, text, longestTokenOf(library, parsed.data));
   checkRoundTrip(tokenizer, path);
   return tokenizer;
+}
+
+/** Characters of the longest token where the file has steps before the model that may take any number of them away. */
+const anyLength = 512;
+
+/**
+ * A character has a byte or more in its token. NFC alone makes fewer characters of a text: at most three of two bytes (ǖ is u and two
+ * marks), and none of what is ASCII then.
+ */
+function longestTokenOf(
+  library: Library,
+  { normalizer, added_tokens: added }: Pick<z.output<typeof fileSchema>, 'normalizer' | 'added_tokens'>,
+): number {
+  const composes = normalizer?.type === 'NFC';
+  const tokens = [...library.get_vocab(true).keys()].map((token) =>
+    token === undefined ? nothing : bytesOfToken(token),
+  );
+  // An added token is written as it is.
+  for (const { content } of added) tokens.push(Buffer.from(content));
+  let longest = 1;
+  for (const bytes of tokens) {
+    const beyond = composes ? bytes.reduce((count, byte) => count + (byte < 0x80 ? 0 : 1), 0) : 0;
+    longest = Math.max(longest, bytes.length + Math.ceil(beyond / 2));
+  }
+  const plain = (!normalizer || composes) && added.every(({ lstrip, rstrip }) => lstrip !== true && rstrip !== true);
+  return plain ? longest : Math.max(longest, anyLength);
 }
 
 /** Bytes that no UTF-8 text has need no token. */

@@ -165,9 +165,9 @@ async function textsInProcess(
   const settings = textSettingsOf(options);
   const samples = await openTextSamples(options);
   const versions = options.versions ?? (await (await openRepository(repository)).listVersions(name));
-  const result = await withLocalText({ repository, name, versions, warmUp: true }, signal, (loaded) => {
+  const result = await withLocalText({ repository, name, versions, warmUp: true }, signal, async (loaded) => {
     const lanes = loaded.map(({ source, served }) => textLaneOf(source, served.manifest, options));
-    const source = promptsOf(samples.texts, loaded[0]!.served.vocabulary, options);
+    const source = await promptsOf(samples.texts, loaded[0]!.served.vocabulary, options, signal);
     return compareLanes(lanes, source, settings, { signal, meter, progress: progress.report.bind(progress) });
   });
   return { result, data: samples };

@@ -12,7 +12,7 @@ import { GatedObservers } from '../generation/gated-observers.js';
 import type { GenerationObserver } from '../generation/observer.js';
 import { greedy } from '../generation/request.js';
 import type { GenerationSettings } from '../generation/settings.js';
-import { type Vocabulary, vocabularyOf } from '../generation/vocabulary.js';
+import { beginningWith, type Vocabulary, vocabularyOf } from '../generation/vocabulary.js';
 import { BUDGET } from './tensor-names.js';
 import { LoadedVersion } from './loaded-version.js';
 
@@ -43,6 +43,7 @@ export class ServedLanguageModel extends LoadedVersion<TextManifest> {
 
   protected async free(): Promise<void> {
     await this.engine.close();
+    await this.vocabulary.close();
     await this.session.dispose();
   }
 }
@@ -104,15 +105,6 @@ export async function loadLanguageModel(
     await session.dispose();
     throw thrown;
   }
-}
-
-/** A text that begins with nothing begins with the token for that, where the model has one. */
-function beginningWith(bos: number | null, vocabulary: Vocabulary): Vocabulary {
-  if (bos === null) return vocabulary;
-  return {
-    bytes: (id) => vocabulary.bytes(id),
-    encode: (text) => (text === '' ? [bos] : vocabulary.encode(text)),
-  };
 }
 
 /** What the manifest promises and the graph does not hold, if anything. */

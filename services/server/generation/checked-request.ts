@@ -5,9 +5,6 @@ import type { GenerationModel } from './served-graph.js';
 import type { GenerationRequest, Sampling } from './request.js';
 import type { Vocabulary } from './vocabulary.js';
 
-/** Characters that a token stands for at most, with room: a text of more than so many for each token cannot fit. */
-const longestToken = 512;
-
 const schema = z.object({
   sampling: z.object({
     temperature: z.number().min(0).max(100),
@@ -49,6 +46,27 @@ export interface CheckedRequest {
   readonly eosIds: ReadonlySet<number>;
 }
 
+/**
+ * What of a request's prompt is to be encoded: undefined where it is tokens already. Throws INVALID_ARGUMENT naming the field, and with
+ * both numbers for a text that is too long whatever its tokens are, so that neither is found out by encoding.
+ */
+export function textToEncode(
+  request: GenerationRequest,
+  model: GenerationModel,
+  context: number,
+  vocabulary: Vocabulary,
+): string | undefined {
+  const { truncate } = checkFields(request, model);
+  return typeof request.prompt === 'string' ? boundedText(request.prompt, context, truncate, vocabulary) : undefined;
+}
+
+/** Tokens that a text came to. Throws INVALID_ARGUMENT where the model has fewer than the tokenizer. */
+export function checkTokens(ids: readonly number[], model: GenerationModel): readonly number[] {
+  const bad = ids.find((id) => id >= model.vocabulary);
+  if (bad !== undefined) throw invalid(`prompt: its token ${bad} is none of the model’s ${model.vocabulary}`);
+  return ids;
+}
+
 /** Throws INVALID_ARGUMENT naming the field; of a prompt that does not fit with its tokens and the context's. */
 export function checkRequest(
   request: GenerationRequest,
@@ -56,27 +74,33 @@ export function checkRequest(
   context: number,
   vocabulary: Vocabulary,
 ): CheckedRequest {
-  const parsed = schema.safeParse(request);
-  if (!parsed.success) {
-    const issue = parsed.error.issues[0]!;
-    throw invalid(`${issue.path.join('.')}: ${issue.message}`);
-  }
-  const { sampling, stop, logprobs, echo, truncate, budget, ignoreEos } = parsed.data;
-  if (budget !== undefined && model.budget === undefined)
-    throw invalid(`budget: ${budget}, expected none: the version drops no prompt tokens`);
+  const fields = checkFields(request, model);
+  const { sampling, stop, logprobs, echo, truncate, budget, ignoreEos } = fields;
   const whole = promptOf(request.prompt, model, context, truncate, vocabulary);
-  const prompt = fitted(whole, parsed.data.maxTokens, context, truncate);
+  const prompt = fitted(whole, fields.maxTokens, context, truncate);
   return {
     prompt,
     sampling,
     seed: sampling.seed ?? randomInt(2 ** 48 - 1),
-    maxTokens: parsed.data.maxTokens ?? context - prompt.length,
+    maxTokens: fields.maxTokens ?? context - prompt.length,
     stop,
     logprobs,
     echo,
     budget: budget ?? model.budget ?? 0,
     eosIds: new Set(ignoreEos ? [] : model.eosIds),
   };
+}
+
+function checkFields(request: GenerationRequest, model: GenerationModel): z.output<typeof schema> {
+  const parsed = schema.safeParse(request);
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0]!;
+    throw invalid(`${issue.path.join('.')}: ${issue.message}`);
+  }
+  const { budget } = parsed.data;
+  if (budget !== undefined && model.budget === undefined)
+    throw invalid(`budget: ${budget}, expected none: the version drops no prompt tokens`);
+  return parsed.data;
 }
 
 function promptOf(
@@ -86,19 +110,25 @@ function promptOf(
   truncate: boolean,
   vocabulary: Vocabulary,
 ): readonly number[] {
-  if (typeof prompt !== 'string') {
-    const bad = prompt.find((id) => !Number.isInteger(id) || id < 0 || id >= model.vocabulary);
-    if (bad !== undefined)
-      throw invalid(`prompt: token ${bad}, expected whole numbers from 0 to ${model.vocabulary - 1}`);
-    return prompt;
-  }
+  if (typeof prompt === 'string')
+    return checkTokens(vocabulary.encode(boundedText(prompt, context, truncate, vocabulary)), model);
+  const bad = prompt.find((id) => !Number.isInteger(id) || id < 0 || id >= model.vocabulary);
+  if (bad !== undefined)
+    throw invalid(`prompt: token ${bad}, expected whole numbers from 0 to ${model.vocabulary - 1}`);
+  return prompt;
+}
+
+/** A text that as many tokens as the context has may hold: the end of a longer one, where it may lose its beginning. */
+function boundedText(text: string, context: number, truncate: boolean, { longestToken }: Vocabulary): string {
   const most = context * longestToken;
-  if (prompt.length > most && !truncate)
-    throw invalid(`prompt: ${prompt.length} characters, expected as many as ${context} tokens can hold`);
-  const ids = vocabulary.encode(prompt.slice(-most));
-  const bad = ids.find((id) => id >= model.vocabulary);
-  if (bad !== undefined) throw invalid(`prompt: its token ${bad} is none of the model’s ${model.vocabulary}`);
-  return ids;
+  if (text.length <= most) return text;
+  if (!truncate)
+    throw invalid(
+      `prompt: ${text.length} characters, expected at most ${most}: ${context} tokens of ${longestToken} characters, the longest there is`,
+    );
+  // Not from the middle of a character.
+  const from = text.length - most;
+  return text.slice(/[\udc00-\udfff]/.test(text[from]!) ? from + 1 : from);
 }
 
 function fitted(

@@ -114,7 +114,9 @@ describe('what is asked for', () => {
     refused(ask('a'.repeat(90)), /prompt: 90 tokens and 12 tokens of text are 102, .* context of 96/);
     refused(ask('a'.repeat(96), { maxTokens: undefined }), /prompt: 96 tokens and 1 token of text/);
     refused(ask('a', { maxTokens: 96 }), /max tokens: 96, expected fewer than the context of 96/);
-    refused(ask('a'.repeat(96 * 512 + 1)), /prompt: 49153 characters/);
+    // 13 is the length of <|endoftext|>.
+    refused(ask('a'.repeat(96 * 13 + 1)), /prompt: 1249 characters, expected at most 1248: 96 tokens of 13/);
+    refused(ask('a'.repeat(96 * 13)), /prompt: 1248 tokens and 12 tokens of text/);
     refused(ask(''), /prompt: it has no tokens/);
     refused(ask([257]), /prompt: token 257, expected whole numbers from 0 to 256/);
     refused(ask([1.5]), /prompt: token 1\.5/);

@@ -1,22 +1,21 @@
-import { setMaxListeners } from 'node:events';
 import { HeartwoodError, internal } from '../../../libs/errors/error.js';
 import { servedChunk } from '../../../libs/pruning/prompt/parameters.js';
 import type { ResidentMemory } from '../../../libs/runtime/resident.js';
 import type { Session } from '../../../libs/runtime/runtime.js';
-import { timerUntil } from '../scheduling/job-queue.js';
 import { BatchSteps, type Drawn, type Step, type StepKind } from './batch-steps.js';
-import { checkRequest } from './checked-request.js';
+import { checkRequest, checkTokens, textToEncode } from './checked-request.js';
 import type { EngineLoad, GenerationEngine } from './engine.js';
 import type { GenerationEvent } from './event.js';
 import { ModelRun } from './model-run.js';
 import type { GenerationObserver } from './observer.js';
 import { observeBy } from './observers.js';
-import type { GenerationRequest, GenerationTerms } from './request.js';
+import type { GenerationRequest, GenerationTerms, TokenRequest } from './request.js';
 import type { GenerationModel } from './served-graph.js';
 import type { GenerationSettings } from './settings.js';
 import { GenerationTask } from './task.js';
 import type { Vocabulary } from './vocabulary.js';
 import { WaitingTasks } from './waiting-tasks.js';
+import { cancelled, watchCaller } from './watch-caller.js';
 
 export interface EngineParts {
   /** Of a graph of libs/models/generation-graph.ts. One worker holds the caches, so a second instance would be idle. */
@@ -62,6 +61,8 @@ class ContinuousEngine implements GenerationEngine {
   readonly #waiting = new WaitingTasks();
   readonly #steps: BatchSteps;
   readonly #observer: Required<GenerationObserver>;
+  /** Prompts that are being encoded: aborted with why, when nobody waits for one any more. */
+  readonly #encoding = new Set<AbortController>();
   readonly #release = new Map<GenerationTask, () => void>();
   /** Whose tokens have been drawn and not handed on. */
   #undelivered: GenerationTask[] = [];
@@ -86,7 +87,7 @@ class ContinuousEngine implements GenerationEngine {
     const { tasks } = this.#steps;
     return {
       running: tasks.length,
-      waiting: this.#waiting.length,
+      waiting: this.#waiting.length + this.#encoding.size,
       rows: this.rows,
       cachedTokens: tasks.reduce((sum, { lengths }) => sum + (lengths[0] ?? 0), 0),
       cacheTokens: this.rows * this.context,
@@ -94,24 +95,41 @@ class ContinuousEngine implements GenerationEngine {
     };
   }
 
+  async prepare(
+    request: GenerationRequest,
+    signal: AbortSignal,
+    { deadline }: GenerationTerms = {},
+  ): Promise<TokenRequest> {
+    this.#admit(signal);
+    const { model, vocabulary } = this.parts;
+    const text = textToEncode(request, model, this.context, vocabulary);
+    if (text === undefined) return request as TokenRequest;
+    const encoding = new AbortController();
+    const release = watchCaller(signal, deadline, (error) => encoding.abort(error));
+    try {
+      const ids = vocabulary.encodeAside(text, encoding.signal);
+      if (ids instanceof Promise) this.#encoding.add(encoding);
+      return { ...request, prompt: checkTokens(await ids, model) };
+    } finally {
+      this.#encoding.delete(encoding);
+      release();
+    }
+  }
+
   generate(
     request: GenerationRequest,
     signal: AbortSignal,
     terms: GenerationTerms = {},
   ): AsyncIterable<GenerationEvent> {
-    if (this.#closed) throw closed();
-    const { generationQueueLimit: limit } = this.parts.settings;
-    if (this.#waiting.length >= limit)
-      throw new HeartwoodError(
-        'RESOURCE_EXHAUSTED',
-        `the queue is full: ${limit} requests wait for a row of the cache`,
-      );
-    if (signal.aborted) throw cancelled();
+    this.#admit(signal);
     const { model, vocabulary } = this.parts;
     const checked = checkRequest(request, model, this.context, vocabulary);
     const left = (): void => this.#end(task, cancelled());
     const task: GenerationTask = new GenerationTask(checked, vocabulary, terms, left);
-    this.#watch(task, signal);
+    this.#release.set(
+      task,
+      watchCaller(signal, task.deadline, (error) => this.#end(task, error)),
+    );
     this.#waiting.enter(task);
     this.#wake();
     return task.stream;
@@ -119,23 +137,21 @@ class ContinuousEngine implements GenerationEngine {
 
   async close(): Promise<void> {
     this.#closed = true;
+    for (const encoding of this.#encoding) encoding.abort(closed());
     this.#endAll(closed());
     await this.#loop;
     await this.memory.free();
   }
 
-  #watch(task: GenerationTask, signal: AbortSignal): void {
-    const abort = (): void => this.#end(task, cancelled());
-    // The requests of one connection may share its signal, each with a listener; they are no leak.
-    setMaxListeners(0, signal);
-    signal.addEventListener('abort', abort, { once: true });
-    const late = (): void =>
-      this.#end(task, new HeartwoodError('DEADLINE_EXCEEDED', 'the request timed out before its text ended'));
-    const timer = task.deadline === undefined ? undefined : timerUntil(task.deadline, late);
-    this.#release.set(task, () => {
-      signal.removeEventListener('abort', abort);
-      clearTimeout(timer);
-    });
+  #admit(signal: AbortSignal): void {
+    if (this.#closed) throw closed();
+    const { generationQueueLimit: limit } = this.parts.settings;
+    if (this.#waiting.length + this.#encoding.size >= limit)
+      throw new HeartwoodError(
+        'RESOURCE_EXHAUSTED',
+        `the queue is full: ${limit} requests wait for a row of the cache`,
+      );
+    if (signal.aborted) throw cancelled();
   }
 
   /** A request ends, by an error or without; its row is taken from it before the next run. */
@@ -278,8 +294,4 @@ class ContinuousEngine implements GenerationEngine {
 
 function closed(): HeartwoodError {
   return new HeartwoodError('UNAVAILABLE', 'the version is being unloaded');
-}
-
-function cancelled(): HeartwoodError {
-  return new HeartwoodError('CANCELLED', 'the request was cancelled');
 }

@@ -1,11 +1,11 @@
 import type { GenerationEvent } from './event.js';
-import type { GenerationRequest, GenerationTerms } from './request.js';
+import type { GenerationRequest, GenerationTerms, TokenRequest } from './request.js';
 
 /** What an engine holds at this moment. */
 export interface EngineLoad {
   /** Requests that have a row of the cache: prefilling or decoding. */
   readonly running: number;
-  /** Requests that wait for a row. */
+  /** Requests that wait for a row, those whose prompt is being encoded among them. */
   readonly waiting: number;
   readonly rows: number;
   /** Tokens that running requests hold in the cache, and the most that all rows could. */
@@ -24,8 +24,14 @@ export interface GenerationEngine {
   readonly context: number;
   readonly load: EngineLoad;
   /**
-   * Takes up a request; its events follow as they come. Leaving the iteration, or the signal, cancels it, and its row is free within one
-   * token. Throws at once INVALID_ARGUMENT (naming the field; a prompt that does not fit the context, with both numbers),
+   * A request with its prompt as tokens, for `generate`: a long text is encoded beside the event loop, and counts as waiting meanwhile.
+   * Rejects with what `generate` throws at once, in the same order, before anything is encoded where that can be; and with CANCELLED,
+   * DEADLINE_EXCEEDED, UNAVAILABLE when the encoding comes to be for nobody.
+   */
+  prepare(request: GenerationRequest, signal: AbortSignal, terms?: GenerationTerms): Promise<TokenRequest>;
+  /**
+   * Takes up a request; its events follow as they come. A prompt that is text is encoded in place. Leaving the
+   * iteration, or the signal, cancels it, and its row is free within one token. Throws at once INVALID_ARGUMENT (naming the field; a prompt that does not fit the context, with both numbers),
    * RESOURCE_EXHAUSTED (too many wait), UNAVAILABLE (closed). The iteration throws CANCELLED, DEADLINE_EXCEEDED, UNAVAILABLE (the worker
    * died with the request's cache; it may be tried again), INTERNAL.
    */

@@ -38,6 +38,11 @@ export interface GenerationRequest {
   readonly ignoreEos?: boolean | undefined;
 }
 
+/** A request whose prompt is tokens. */
+export interface TokenRequest extends GenerationRequest {
+  readonly prompt: readonly number[];
+}
+
 /** What a caller says of how its request is to be treated. */
 export interface GenerationTerms {
   /** 1 is served first; absent: the scheduler's default. */

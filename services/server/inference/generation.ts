@@ -35,6 +35,8 @@ export interface GenerationAnswer {
   readonly served: ServedLanguageModel;
   /** Nats that it was asked with; undefined where the version has no budget. */
   readonly budget: number | undefined;
+  /** Tokens of the prompt that was asked with, before it was cut to the context where that may be. */
+  readonly promptTokens: number;
   readonly events: AsyncIterable<GenerationEvent>;
   /** Joules of its share of the runs so far; undefined without a meter. To be asked for once it has ended. */
   joules(): Promise<number | undefined>;
@@ -85,13 +87,18 @@ export class Generation {
       const { priority, timeoutMs, ...asked } = call.contents();
       meter = this.openMeter(served);
       const budget = served.manifest.budget === null ? undefined : (asked.budget ?? this.budgets.budgetOf(served));
-      const events = served.engine.generate(requestOf(served, asked, budget), signal, {
+      const terms = {
         priority,
         deadline: timeoutMs === undefined ? undefined : started + timeoutMs,
         stepped: meter?.stepped,
-      });
+      };
+      const request = await served.engine.prepare(requestOf(served, asked, budget), signal, terms);
+      const events = served.engine.generate(request, signal, terms);
       const watched = watch(events, (event) => (end = event));
-      yield* respond({ served, budget, events: watched, joules: () => meter?.joules() ?? Promise.resolve(undefined) });
+      yield* respond({
+        ...{ served, budget, events: watched, promptTokens: request.prompt.length },
+        joules: () => meter?.joules() ?? Promise.resolve(undefined),
+      });
     } catch (thrown) {
       failure = thrown instanceof HeartwoodError ? thrown.code : isAbort(thrown) ? 'CANCELLED' : 'INTERNAL';
       throw thrown;

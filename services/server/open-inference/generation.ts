@@ -85,7 +85,7 @@ class AskedText {
     const outputs = new GenerationOutputs(this.#wanted, {
       vocabulary,
       logprobs: this.#withLogprobs,
-      inputTokens: this.#wanted.inputTokens === true ? vocabulary.encode(this.#prompt).length : 0,
+      inputTokens: answer.promptTokens,
     });
     if (!this.#streamed) {
       yield await this.#whole(answer, outputs);

@@ -56,17 +56,19 @@ export function textLaneOf(source: TextSource, manifest: TextManifest, workload:
   };
 }
 
-/** Texts as prompts. Throws INVALID_ARGUMENT naming the one that has no token. */
-export function promptsOf(
+/** Texts as prompts. Throws INVALID_ARGUMENT naming the one that has no token, CANCELLED. */
+export async function promptsOf(
   texts: readonly { readonly text: string; readonly name: string }[],
-  vocabulary: Pick<Vocabulary, 'encode'>,
+  vocabulary: Pick<Vocabulary, 'encodeAside'>,
   { promptTokens }: TextWorkload,
-): SampleSource<PromptBatch> {
-  const prompts = texts.map(({ text, name }) => {
-    const prompt = vocabulary.encode(text).slice(0, promptTokens);
+  signal: AbortSignal,
+): Promise<SampleSource<PromptBatch>> {
+  const prompts: (readonly number[])[] = [];
+  for (const { text, name } of texts) {
+    const prompt = (await vocabulary.encodeAside(text, signal)).slice(0, promptTokens);
     if (prompt.length === 0) throw invalid(`${name}: a text without tokens, expected a prompt`);
-    return prompt;
-  });
+    prompts.push(prompt);
+  }
   return {
     size: prompts.length,
     labelled: false,
@@ -87,6 +89,7 @@ export async function receiveTexts(
   served: readonly ServedLanguageModel[],
   workload: TextWorkload,
   incoming: AsyncIterable<CompareRequest>,
+  signal: AbortSignal,
 ): Promise<Held<PromptBatch>> {
   const texts: { text: string; name: string }[] = [];
   const held = allowance.open();
@@ -103,7 +106,7 @@ export async function receiveTexts(
       texts.push({ text: sample.text, name });
     }
     if (texts.length === 0) throw invalid('no samples, expected at least one');
-    return { ...promptsOf(texts, served[0]!.vocabulary, workload), release: held.release };
+    return { ...(await promptsOf(texts, served[0]!.vocabulary, workload, signal)), release: held.release };
   } catch (thrown) {
     held.release();
     throw thrown;

@@ -143,8 +143,8 @@ function textsOf(
 ): Asked['receive'] {
   if (batch !== 1)
     throw invalid(`batch: ${batch}, expected 1 of a language model, which batches by itself: see concurrency`);
-  return async (incoming) => {
-    const held = await receiveTexts(parts, served, workload, incoming);
+  return async (incoming, signal) => {
+    const held = await receiveTexts(parts, served, workload, incoming, signal);
     const lanes = served.map(({ manifest }) => textLaneOf(textSourceOf(parts.generation), manifest, workload));
     return { release: held.release, compare: (hooks, settings) => compareLanes(lanes, held, settings, hooks) };
   };

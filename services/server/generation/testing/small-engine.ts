@@ -81,6 +81,7 @@ export async function smallModel(
       }),
     logits: (ids) => canonicalLogits(checkpoint, runtime, root, ids),
     close: async () => {
+      await vocabulary.close();
       await runtime.close();
       await rm(root, { recursive: true, force: true });
     },
