@@ -78,7 +78,7 @@ export async function loadLanguageModel(
   if (tokenizer.vocabulary > text.vocabulary)
     throw invalid(`${tokenizerFile}: ${tokenizer.vocabulary} tokens, expected at most the model's ${text.vocabulary}`);
   const vocabulary = beginningWith(text.bos, vocabularyOf(tokenizer));
-  // A step is some hundred short pieces of work, one after the other: threads that sleep between them cost 5 to 15 % of the tokens per second.
+  // A step is some hundred short pieces of work, one after the other: threads that sleep between them cost 3 to 10 % of the tokens per second.
   const session = await runtime.load(join(directory, 'model.onnx'), { instances: 1, spinning: true });
   try {
     const mismatch = graphMismatch(manifest, session);
