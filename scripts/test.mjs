@@ -58,7 +58,7 @@ await new Promise((resolve, reject) => {
 for (const file of silent) results.failed.push({ name: `${shortName(file)}: no test in it ran` });
 const { passed, failed, skipped } = results;
 if (skipped.length > 0) {
-  console.log('skipped:');
+  console.log(`skipped (${skipped.length}):`);
   for (const { name, reason } of skipped)
     console.log(`  ${name} (${typeof reason === 'string' ? reason : 'no reason given'})`);
 }
@@ -66,7 +66,9 @@ if (failed.length > 0) {
   console.log('failed:');
   for (const { name } of failed) console.log(`  ${name}`);
 }
-console.log(`${files.length} files in ${((performance.now() - started) / 1000).toFixed(0)} s`);
-if (skipped.length > 0) console.log(`${skipped.length} skipped`);
+console.log(`files: ${files.length}, seconds: ${((performance.now() - started) / 1000).toFixed(0)}`);
+// The totals as node's own reporter closes with, for programs that read those, and then for people.
+const ran = passed.length + failed.length + skipped.length;
+console.log(`# tests ${ran}\n# pass ${passed.length}\n# fail ${failed.length}\n# skipped ${skipped.length}`);
 console.log(`tests: ${passed.length} passed, ${failed.length} failed`);
 process.exit(failed.length > 0 ? 1 : 0);
