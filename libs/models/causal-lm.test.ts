@@ -137,6 +137,12 @@ test('gates of one change nothing; each kind matters; a mask gate near zero of a
 });
 
 describe('checkpoints as downloaded', () => {
+  test('a byte order mark before config.json is no part of it', async () => {
+    const { directory, config } = await checkpointOf();
+    await writeFile(join(directory, 'config.json'), `\ufeff${JSON.stringify(config)}`);
+    assert.deepEqual((await openCheckpoint(directory)).config, config);
+  });
+
   test('the old fields of the rotary embedding say what the new ones say', async () => {
     const rotary = { rotaryShare: 0.5, rotaryBase: 500 } as const;
     const [renamed, original] = [await checkpointOf(rotary), await checkpointOf({ ...rotary, rotaryFields: 'old' })];
@@ -179,6 +185,17 @@ describe('bad checkpoints', () => {
     ['another width', { hidden_size: 48 }, /tensor \S+ has the shape \[.*\], expected \[/],
     ['no number', { layer_norm_eps: 'small' }, /config\.json: layer_norm_eps: .*expected number/],
     ['an image model', { architectures: ['ViTForImageClassification'] }, /"ViTForImageClassification" is not supported, expected one of GPTNeoXForCausalLM/],
+    ...['vocab_size', 'hidden_size', 'num_hidden_layers', 'num_attention_heads', 'intermediate_size'].map(
+      (field): [string, Record<string, unknown>, RegExp] => [
+        `no ${field}`,
+        { [field]: undefined },
+        new RegExp(`config\\.json: ${field}: missing, expected a whole number from 1 to 1048576$`),
+      ],
+    ),
+    ['no context', { max_position_embeddings: undefined }, /max_position_embeddings: missing, expected a whole number from 2 to 262144$/],
+    ['a context of a prompt alone', { max_position_embeddings: 1 }, /max_position_embeddings: 1, expected a whole number from 2 to/],
+    ['an endless context', { max_position_embeddings: 1e6 }, /max_position_embeddings: 1000000, expected a whole number from 2 to 262144$/],
+    ['half a layer', { num_hidden_layers: 2.5 }, /num_hidden_layers: 2\.5, expected a whole number/],
     ['a short context', { max_position_embeddings: 7 }, /8 positions, expected at most its context of 7/],
   ];
   for (const [what, change, expected] of cases) {

@@ -187,7 +187,8 @@ async function digestOf(files: readonly string[]): Promise<string> {
 async function readJson(file: string): Promise<unknown> {
   let text: string;
   try {
-    text = await readFile(file, 'utf8');
+    // Decoded so, it loses the byte order mark that some editors put before a text.
+    text = new TextDecoder().decode(await readFile(file));
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw invalid(`${file}: cannot be read: ${messageOf(cause)}`, cause);

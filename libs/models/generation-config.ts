@@ -43,10 +43,12 @@ const usualTopK = 50;
 /** Reads it. Throws INVALID_ARGUMENT naming the file and the field. */
 export async function readGenerationConfig(checkpoint: Checkpoint): Promise<GenerationConfig> {
   const path = join(checkpoint.directory, GENERATION_CONFIG_FILE);
-  const file = await readFile(path, 'utf8').catch((error: unknown) => {
+  const bytes = await readFile(path).catch((error: unknown) => {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw invalid(`${path}: cannot be read: ${messageOf(error)}`, error);
   });
+  // Decoded so, it loses the byte order mark that some editors put before a text.
+  const file = bytes && new TextDecoder().decode(bytes);
   const own = file === undefined ? {} : parse(jsonOf(file, path), path);
   const { bos_token_id: bos, eos_token_id: eos } = parse(checkpoint.config, join(checkpoint.directory, 'config.json'));
   const ends = own.eos_token_id ?? eos ?? [];

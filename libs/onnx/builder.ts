@@ -60,7 +60,7 @@ export class GraphBuilder {
   }
 
   /** A constant of the graph's float type; equal constants are one. */
-  constant(values: readonly number[] | number, dims: readonly number[] = []): Value {
+  constant(values: ArrayLike<number> | number, dims: readonly number[] = []): Value {
     const list = typeof values === 'number' ? [values] : values;
     return this.internConstant(floatTensor(this.float, dims, list));
   }

@@ -101,10 +101,10 @@ test('what is no byte-level tokenizer.json is refused', async () => {
     ['{"decoder":{"type":"ByteLevel"}}', 'INVALID_ARGUMENT', /model: .* expected a tokenizer\.json/],
     [
       JSON.stringify({ ...whole, decoder: { type: 'Metaspace' } }),
-      'UNIMPLEMENTED',
+      'INVALID_ARGUMENT',
       /decoder is Metaspace, expected ByteLevel/,
     ],
-    [JSON.stringify({ ...whole, decoder: null }), 'UNIMPLEMENTED', /decoder is absent/],
+    [JSON.stringify({ ...whole, decoder: null }), 'INVALID_ARGUMENT', /decoder is absent/],
     [JSON.stringify({ ...whole, model: { type: 'Nothing' } }), 'INVALID_ARGUMENT', /is no tokenizer: /],
     [
       JSON.stringify({ ...whole, model: { ...model, vocab: {} } }),
@@ -116,10 +116,14 @@ test('what is no byte-level tokenizer.json is refused', async () => {
       'INVALID_ARGUMENT',
       /model\.vocab: "z" is 123, expected a number for every byte/,
     ],
-    [JSON.stringify({ ...whole, pre_tokenizer: null }), 'UNIMPLEMENTED', /comes back as .*, expected a byte-level BPE/],
+    [
+      JSON.stringify({ ...whole, pre_tokenizer: null }),
+      'INVALID_ARGUMENT',
+      /comes back as .*, expected a byte-level BPE/,
+    ],
     [
       JSON.stringify({ ...whole, model: { ...model, type: 'WordPiece' } }),
-      'UNIMPLEMENTED',
+      'INVALID_ARGUMENT',
       /expected a byte-level BPE/,
     ],
   ];
@@ -131,5 +135,8 @@ test('what is no byte-level tokenizer.json is refused', async () => {
       (error: HeartwoodError) => error.code === code && message.test(error.message),
     );
   }
+  const marked = join(folder, 'marked.json');
+  await writeFile(marked, `\ufeff${byteTokenizerJson()}`);
+  assert.deepEqual((await openTokenizer(marked)).encode('ab'), [98, 99], 'a byte order mark is no part of the file');
   await assert.rejects(openTokenizer(join(folder, 'none.json')), (error: HeartwoodError) => error.code === 'NOT_FOUND');
 });

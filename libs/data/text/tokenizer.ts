@@ -43,11 +43,39 @@ function correctWords(preTokenizer: PreTokenizer | null): void {
   if (preTokenizer?.byte_encoder && preTokenizer.pattern) preTokenizer.pattern = words;
 }
 
+/**
+ * Has a function called while the library is at work, whose `encode` is one long call: for every word that is taken apart, and since a
+ * text may be one word, for every pair of its parts that may become one.
+ */
+function watchWork({ pre_tokenizer: preTokenizer, model }: Library, watch: () => void): void {
+  watchWords(preTokenizer, watch);
+  const addNode = model.add_node?.bind(model);
+  if (addNode === undefined) return;
+  model.add_node = (queue, node) => {
+    watch();
+    addNode(queue, node);
+  };
+}
+
+function watchWords(preTokenizer: PreTokenizer | null, watch: () => void): void {
+  for (const inner of preTokenizer?.tokenizers ?? []) watchWords(inner, watch);
+  const encoder = preTokenizer?.text_encoder;
+  if (!encoder) return;
+  preTokenizer.text_encoder = {
+    encode(word) {
+      watch();
+      return encoder.encode(word);
+    },
+  };
+}
+
 const nothing = new Uint8Array(0);
 
 /** Text to token numbers and back. Made by {@link openTokenizer} or {@link parseTokenizer}. */
 export class Tokenizer {
   private readonly bytes: readonly Uint8Array[];
+  /** Called as a text is encoded, some thousand times a second. */
+  private watch: (() => void) | undefined;
 
   /** @param special numbers of the special tokens */
   constructor(
@@ -63,6 +91,7 @@ export class Tokenizer {
     const bytes: Uint8Array[] = [];
     for (const [token, id] of library.get_vocab(true)) bytes[id] = token === undefined ? nothing : bytesOfToken(token);
     this.bytes = bytes;
+    watchWork(library, () => this.watch?.());
   }
 
   /** Token numbers are below this. A model may have more rows than that: they are padding, and stand for no text. */
@@ -70,13 +99,21 @@ export class Tokenizer {
     return this.bytes.length;
   }
 
-  /** The tokens of a text, special ones included where they are written out in it (`<|endoftext|>`). */
-  encode(text: string): number[] {
+  /**
+   * The tokens of a text, special ones included where they are written out in it (`<|endoftext|>`).
+   * @param watch called again and again meanwhile; what it throws ends the work
+   */
+  encode(text: string, watch?: () => void): number[] {
     if (text.length === 0) return [];
-    return this.library.encode(text).ids.map((id, at) => {
-      if (id === undefined) throw internal(`the tokenizer has no number for token ${at} of a text`);
-      return id;
-    });
+    this.watch = watch;
+    try {
+      return this.library.encode(text).ids.map((id, at) => {
+        if (id === undefined) throw internal(`the tokenizer has no number for token ${at} of a text`);
+        return id;
+      });
+    } finally {
+      this.watch = undefined;
+    }
   }
 
   /** The bytes of one token, which need not be whole characters; none for a number that has no token. Throws OUT_OF_RANGE below 0. */
@@ -105,13 +142,13 @@ export class Tokenizer {
 }
 
 /**
- * Reads a `tokenizer.json`. Throws NOT_FOUND, INVALID_ARGUMENT on a file that is none, UNIMPLEMENTED on a tokenizer that is not
- * byte-level.
+ * Reads a `tokenizer.json`. Throws NOT_FOUND, INVALID_ARGUMENT on a file that is none and on a tokenizer that is not byte-level.
  */
 export async function openTokenizer(path: string): Promise<Tokenizer> {
   let text: string;
   try {
-    text = await readFile(path, 'utf8');
+    // Decoded so, it loses the byte order mark that some editors put before a text.
+    text = new TextDecoder().decode(await readFile(path));
   } catch (error) {
     throw new HeartwoodError('NOT_FOUND', `${path} cannot be opened: ${messageOf(error)}`, { cause: error });
   }
@@ -134,8 +171,7 @@ export function parseTokenizer(text: string, path: string): Tokenizer {
   const { decoder, added_tokens: added } = parsed.data;
   const kinds = decoder?.decoders?.map(({ type }) => type) ?? (decoder ? [decoder.type] : []);
   if (kinds.length !== 1 || kinds[0] !== 'ByteLevel') {
-    throw new HeartwoodError(
-      'UNIMPLEMENTED',
+    throw invalid(
       `${path}: decoder is ${kinds.join(', ') || 'absent'}, expected ByteLevel, as GPT-NeoX tokenizers have`,
     );
   }
@@ -206,6 +242,6 @@ function checkRoundTrip(tokenizer: Tokenizer, path: string): void {
   }
   if (came.trim() !== text.trim()) {
     const [sent, got] = [text, came.slice(0, 80)].map((each) => JSON.stringify(each));
-    throw new HeartwoodError('UNIMPLEMENTED', `${path}: ${sent} comes back as ${got}, expected a byte-level BPE`);
+    throw invalid(`${path}: ${sent} comes back as ${got}, expected a byte-level BPE`);
   }
 }

@@ -32,7 +32,17 @@ export interface CausalSpec {
   readonly blocks: readonly BlockShape[];
 }
 
-const size = z.int().positive().max(1_048_576);
+/** Positions that a model may have: the angles of each are part of its graph. GPT-NeoX models have 2,048, and those made for more have tens of thousands. */
+const mostPositions = 262_144;
+
+const size = wholeNumber(1, 1_048_576);
+/** A message with what was found and what was expected. */
+function wholeNumber(least: number, most: number) {
+  const error = ({ input }: { input?: unknown }) =>
+    `${input === undefined ? 'missing' : JSON.stringify(input)}, expected a whole number from ${least} to ${most}`;
+  return z.int({ error }).min(least, { error }).max(most, { error });
+}
+
 const positive = z.number().positive();
 const fraction = z.number().min(0).max(1);
 
@@ -53,15 +63,16 @@ const activationOf: Readonly<Record<string, Activation>> = {
   relu: 'relu',
 };
 
-// The defaults are those of transformers' GPTNeoXConfig.
+// What the shapes hang on has to be there. The other defaults are those of transformers' GPTNeoXConfig.
 const configSchema = z.looseObject({
-  vocab_size: size.default(50_432),
-  hidden_size: size.default(6144),
-  num_hidden_layers: size.default(44),
-  num_attention_heads: size.default(64),
-  intermediate_size: size.default(24_576),
+  vocab_size: size,
+  hidden_size: size,
+  num_hidden_layers: size,
+  num_attention_heads: size,
+  intermediate_size: size,
   hidden_act: z.string().default('gelu'),
-  max_position_embeddings: size.default(2048),
+  // A token of a prompt and one that follows it.
+  max_position_embeddings: wholeNumber(2, mostPositions),
   layer_norm_eps: positive.default(1e-5),
   use_parallel_residual: z.boolean().default(true),
   tie_word_embeddings: z.boolean().default(false),

@@ -77,13 +77,35 @@ export function kernelOrder({ width }: Rotary, headWidth: number, padded: number
   ];
 }
 
+interface RotaryConstants {
+  readonly cos: Value;
+  readonly sin: Value;
+}
+
+/** Every block of a graph turns by the same tables, which are long where the context is. */
+const constantsOf = new WeakMap<GraphBuilder, Map<string, RotaryConstants>>();
+
 /** cos and sin of the positions of a context as constants [context, padded / 2]; the pairs that are not the model's stand still. */
-export function rotaryConstants(g: GraphBuilder, rotary: Rotary, context: number, padded: number = rotary.width) {
+export function rotaryConstants(
+  g: GraphBuilder,
+  rotary: Rotary,
+  context: number,
+  padded: number = rotary.width,
+): RotaryConstants {
+  const ofGraph = constantsOf.get(g) ?? new Map<string, RotaryConstants>();
+  constantsOf.set(g, ofGraph);
+  const key = [rotary.width, rotary.base, context, padded].join();
+  const known = ofGraph.get(key);
+  if (known) return known;
   const [half, filled] = [rotary.width / 2, padded / 2];
   const { cos, sin } = rotaryTables(rotary, context);
-  const table = (values: Float64Array, still: number) =>
-    Array.from({ length: context * filled }, (_, i) =>
-      i % filled < half ? values[Math.floor(i / filled) * half + (i % filled)]! : still,
-    );
-  return { cos: g.constant(table(cos, 1), [context, filled]), sin: g.constant(table(sin, 0), [context, filled]) };
+  const table = (values: Float64Array, still: number) => {
+    const all = new Float64Array(context * filled).fill(still);
+    for (let position = 0; position < context; position++)
+      all.set(values.subarray(position * half, (position + 1) * half), position * filled);
+    return g.constant(all, [context, filled]);
+  };
+  const made = { cos: table(cos, 1), sin: table(sin, 0) };
+  ofGraph.set(key, made);
+  return made;
 }

@@ -23,7 +23,7 @@ export interface TextFiles {
 
 /**
  * Checks what a language model needs beside its weights. Throws NOT_FOUND without a tokenizer, INVALID_ARGUMENT where it, or
- * generation_config.json, does not fit the model; UNIMPLEMENTED for a tokenizer that is not byte-level.
+ * generation_config.json, does not fit the model, and for a tokenizer that is not byte-level.
  */
 export async function readTextFiles(checkpoint: Checkpoint, { vocabulary }: CausalSpec): Promise<TextFiles> {
   const path = join(checkpoint.directory, TOKENIZER_FILE);

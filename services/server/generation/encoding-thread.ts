@@ -1,10 +1,11 @@
 import { setMaxListeners } from 'node:events';
 import { type ErrorCode, HeartwoodError, internal } from '../../../libs/errors/error.js';
-import { WorkerQueue } from '../../../libs/runtime/worker-queue.js';
+import { type Prepared, WorkerQueue } from '../../../libs/runtime/worker-queue.js';
 
 export type EncodingRequest =
-  | { readonly kind: 'open'; readonly source: string }
-  | { readonly kind: 'encode'; readonly text: string }
+  /** `cancelled`: one Int32 of shared memory, the ticket of the text that is for nobody any more. */
+  | { readonly kind: 'open'; readonly source: string; readonly cancelled: SharedArrayBuffer }
+  | { readonly kind: 'encode'; readonly text: string; readonly ticket: number }
   | { readonly kind: 'close' };
 
 export type EncodingReply =
@@ -18,18 +19,31 @@ type Queue = WorkerQueue<EncodingRequest, EncodingReply>;
 export class EncodingThread {
   #queue: Queue | undefined;
   #closed = false;
+  readonly #cancelled = new Int32Array(new SharedArrayBuffer(4));
+  /** Of the texts so far, from 1; shared memory takes the lower 32 bits. */
+  #tickets = 0;
+  /** The ticket of the text that the thread is at. */
+  #current = 0;
 
   /** @param source text of a tokenizer.json that has been read before. The thread is started at the first text. */
   constructor(private readonly source: string) {}
 
   /**
    * The tokens of a text, after those that came before it. When the signal aborts it rejects at once with the signal's reason where that
-   * is a HeartwoodError, else CANCELLED; a text that is under way is encoded to its end for nobody. UNAVAILABLE when the thread dies.
+   * is a HeartwoodError, else CANCELLED; the thread leaves a text that it is at within a few words. UNAVAILABLE when the thread dies.
    */
   async encode(text: string, signal: AbortSignal): Promise<number[]> {
     if (this.#closed) throw new HeartwoodError('UNAVAILABLE', 'the encoding worker is closed');
-    const submitted = this.#open().submit(() => ({ request: { kind: 'encode', text }, transfer: [] }), { signal });
-    const { reply } = await unlessAborted(submitted, signal);
+    const ticket = (this.#tickets = (this.#tickets + 1) | 0);
+    const begin = (): Prepared<EncodingRequest> => {
+      this.#current = ticket;
+      return { request: { kind: 'encode', text, ticket }, transfer: [] };
+    };
+    const submitted = this.#open().submit(begin, { signal });
+    const { reply } = await unlessAborted(submitted, signal, () => {
+      // One that waits leaves the queue by itself.
+      if (this.#current === ticket) Atomics.store(this.#cancelled, 0, ticket);
+    });
     if (reply.kind === 'failed') throw new HeartwoodError(reply.code, reply.message);
     if (reply.kind !== 'tokens') throw internal(`the encoding worker answered ${reply.kind} out of turn`);
     return Array.from(reply.ids);
@@ -49,15 +63,17 @@ export class EncodingThread {
       label: 'encoding',
     });
     // What goes wrong with it is told by the first text.
-    queue.submit(() => ({ request: { kind: 'open', source: this.source }, transfer: [] })).catch(() => undefined);
+    const request = { kind: 'open', source: this.source, cancelled: this.#cancelled.buffer } as const;
+    queue.submit(() => ({ request, transfer: [] })).catch(() => undefined);
     this.#queue = queue;
     return queue;
   }
 }
 
-function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal, onAbort: () => void): Promise<T> {
   return new Promise((resolve, reject) => {
     const abort = (): void => {
+      onAbort();
       const reason: unknown = signal.reason;
       reject(reason instanceof HeartwoodError ? reason : new HeartwoodError('CANCELLED', 'the request was cancelled'));
     };

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
+import type { Worker } from 'node:worker_threads';
 import { byteTokenizerJson } from '../../../libs/data/text/byte-tokenizer.js';
 import { parseTokenizer } from '../../../libs/data/text/tokenizer.js';
 import { HeartwoodError } from '../../../libs/errors/error.js';
+import type { EncodingReply } from './encoding-thread.js';
 import type { GenerationEngine } from './engine.js';
 import { ask, collect, never, smallModel, type SmallModel } from './testing/small-engine.js';
 import { beginningWith, type Vocabulary, vocabularyOf } from './vocabulary.js';
@@ -53,6 +55,37 @@ describe('a long text is encoded beside the event loop', () => {
     await assert.rejects(Promise.resolve(waiting), late);
     await assert.rejects(Promise.resolve(vocabulary.encodeAside(long, AbortSignal.abort())), { code: 'CANCELLED' });
     assert.equal((await vocabulary.encodeAside('b'.repeat(600), never)).length, 600);
+  });
+
+  test('the thread leaves a text that nobody wants any more, one word or many', async () => {
+    const replies: EncodingReply[] = [];
+    const watch = (worker: Worker): void => void worker.on('message', (reply: EncodingReply) => replies.push(reply));
+    process.on('worker', watch);
+    const other = vocabularyOf(parseTokenizer(byteTokenizerJson(), 'tokenizer.json'));
+    try {
+      for (const text of ['a'.repeat(3_000_000), 'a '.repeat(1_500_000)]) {
+        const left = new AbortController();
+        const encoding = Promise.resolve(other.encodeAside(text, left.signal));
+        // The thread has begun: its tokenizer is open.
+        while (!replies.some(({ kind }) => kind === 'done')) await turn();
+        left.abort();
+        await assert.rejects(encoding, { code: 'CANCELLED' });
+        assert.equal((await other.encodeAside('b'.repeat(600), never)).length, 600);
+      }
+    } finally {
+      process.off('worker', watch);
+      await other.close();
+    }
+    const failed = replies.filter((reply) => reply.kind === 'failed');
+    assert.deepEqual(
+      failed.map(({ code }) => code),
+      ['CANCELLED', 'CANCELLED'],
+    );
+    const encoded = replies.filter((reply) => reply.kind === 'tokens');
+    assert.deepEqual(
+      encoded.map(({ ids }) => ids.length),
+      [600, 600],
+    );
   });
 
   test('closed, it takes no more', async () => {
