@@ -13,6 +13,7 @@ const commands: Readonly<Record<string, () => Promise<Make>>> = {
   compare: async () => (await import('./commands/compare.js')).compareCommand,
   generate: async () => (await import('./commands/generate.js')).generateCommand,
   list: async () => (await import('./commands/list.js')).listCommand,
+  capacity: async () => (await import('./commands/capacity.js')).capacityCommand,
   promote: async () => (await import('./commands/promote.js')).promoteCommand,
   remove: async () => (await import('./commands/remove.js')).removeCommand,
   serve: async () => (await import('./commands/serve.js')).serveCommand,
