@@ -11,6 +11,7 @@ import { losses, type Loss } from './losses.js';
 import { Moments, type GateEstimate } from './moments.js';
 import { outputsOf, type Network, type SampleBatch } from './network.js';
 import { buildProbeGraph, names, probeSession, type UnitKind } from './probe-graph.js';
+import type { Sharing } from './shards.js';
 import { drawSigns } from './signs.js';
 
 /** What curvature work needs of its surroundings. */
@@ -21,6 +22,8 @@ export interface CurvatureContext {
   /** `done` of `total` directions, counted once for every sample. */
   readonly progress?: ((event: { stage: string; done: number; total: number; unit: string }) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** How sums over samples that a pruning job needs are divided; `estimate` itself takes one sum. */
+  readonly shards?: Sharing | undefined;
 }
 
 export interface EstimateOptions {

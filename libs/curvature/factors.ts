@@ -10,6 +10,7 @@ import { moveGroups, type MatrixMove } from './matrix-moves.js';
 import { outputsOf, type Network } from './network.js';
 import { networkOf } from './networks.js';
 import { buildProbeGraph, names, probeSession, type UnitKind } from './probe-graph.js';
+import { measureInShards, type OpenMeasurement } from './shards.js';
 import { drawSigns } from './signs.js';
 
 /**
@@ -71,12 +72,40 @@ export async function curvatureFactors(
   const passes = passesOf(kinds, moves, batch * network.tokens);
   let [rows, first] = [0, 0];
   for (const [at, pass] of passes.entries()) {
-    const progress: CurvatureContext['progress'] = ({ done, ...event }) =>
-      context.progress?.({ ...event, done: at * indices.length + done, total: passes.length * indices.length });
-    const part = { ...pass, batch, indices, seed, exact, directions };
+    const settled: SettledFactors = {
+      kinds: pass.kinds,
+      moves: pass.moves.map(({ matrix, bits }) => ({ matrix, bits })),
+      batch,
+      seed,
+      exact,
+      directions,
+    };
+    const total = passes.length * indices.length;
+    const parts = measureInShards(
+      {
+        measurement: 'factors',
+        options: settled,
+        indices,
+        batch,
+        tokens: network.tokens,
+        open: () => openFactors(network, settled, pass.moves, context),
+      },
+      {
+        ...context,
+        progress: (done) =>
+          context.progress?.({ stage: 'score', done: at * indices.length + done, total, unit: 'samples' }),
+      },
+    );
+    const columns = columnsOf(network, pass);
     // The signs of a sample are the same in every pass, so its rows go on where the pass before left them.
-    rows = await fill(network, part, { U, width, first }, { ...context, progress });
-    first += columnsOf(network, pass);
+    rows = 0;
+    for await (const { start, part } of parts) {
+      for (let row = 0; row < part.U.length / columns; row++) {
+        U.set(part.U.subarray(row * columns, (row + 1) * columns), (start * directions + row) * width + first);
+      }
+      rows += part.rows;
+    }
+    first += columns;
   }
   const K = directions * indices.length;
   // Σ uuᵀ over unit vectors is H of a sample, the mean over random ones is; either way the sum over samples becomes a mean over rows.
@@ -101,68 +130,81 @@ function columnsOf(network: Network, { kinds, moves }: Pass): number {
   return kinds.reduce((sum, kind) => sum + unitsOf(network, kind).reduce((a, b) => a + b, 0), moves.length);
 }
 
-interface PassOptions extends Pass {
+/** Options of a pass as they are once the model and all samples are known: a shard needs no more. */
+export interface SettledFactors {
+  readonly kinds: readonly GateKind[];
+  readonly moves: readonly Pick<MatrixMove, 'matrix' | 'bits'>[];
   readonly batch: number;
-  readonly indices: readonly number[];
   readonly seed: number;
   readonly exact: boolean;
+  /** Of each sample. */
   readonly directions: number;
 }
 
-/** Runs a pass and writes its columns of U [rows, width], from `first` on. Gives the rows of logits of all samples. */
-async function fill(
+/** Rows of U, before they are scaled. */
+export interface FactorPart {
+  /** [samples · directions, columns of the pass]. */
+  readonly U: Float32Array;
+  /** Rows of logits of the samples. */
+  readonly rows: number;
+}
+
+/** A shard of a pass of `curvatureFactors`. @param moves those that the options name */
+export async function openFactors(
   network: Network,
-  { kinds, moves, batch, indices, seed, exact, directions }: PassOptions,
-  { U, width, first }: { readonly U: Float32Array; readonly width: number; readonly first: number },
-  context: CurvatureContext,
-): Promise<number> {
+  { kinds, batch, seed, exact, directions }: SettledFactors,
+  moves: readonly MatrixMove[],
+  { runtime, workDirectory }: Pick<CurvatureContext, 'runtime' | 'workDirectory'>,
+): Promise<OpenMeasurement<FactorPart>> {
+  const width = columnsOf(network, { kinds, moves });
   const unrolled = Math.min(directionsAtOnce(network, batch), directions);
   const graph = buildProbeGraph(network, { kinds, moves, loss: 'kl', space: 'logits', unrolled, batch });
-  const session = await loadGraph(context.runtime, graph, context.workDirectory, probeSession);
+  const session = await loadGraph(runtime, graph, workDirectory, probeSession);
   const outputs = outputsOf(network);
-  let rows = 0;
-  try {
-    const gates: Record<string, TensorValue> = {};
-    for (const kind of kinds) gates[kind] = filled([batch, columnsOf(network, { kinds: [kind], moves: [] })], 1);
-    const reading = { batch, labels: false, signal: context.signal };
-    for await (const part of network.batches(indices, reading)) {
-      for (let start = 0; start < directions; start += unrolled) {
-        const feeds: Record<string, TensorValue> = { ...part.feeds, ...gates };
-        for (let k = 0; k < unrolled; k++) {
-          const given = logitDirections(network, batch);
-          const data = given.data as Int8Array;
-          part.indices.forEach((index, slot) => {
-            if (start + k >= directions) return;
-            const row = data.subarray(slot * outputs, (slot + 1) * outputs);
-            if (exact) row[start + k] = 1;
-            else drawSigns(row, seed, 0, index, start + k);
-          });
-          feeds[names.direction(k)] = given;
-        }
-        const products = await session.run(feeds, context.signal ? { signal: context.signal } : {});
-        for (let k = 0; k < unrolled && start + k < directions; k++) {
-          let column = first;
-          for (const kind of [...kinds, ...(moves.length > 0 ? (['bits'] as const) : [])]) {
-            const product = products[names.product(kind, k)]?.data;
-            if (!(product instanceof Float32Array)) throw internal(`the graph gave no product ${k} of ${kind}`);
-            const count = product.length / batch;
-            const sign = kind === 'bits' ? -1 : 1;
-            part.indices.forEach((_, slot) => {
-              const to = ((part.start + slot) * directions + start + k) * width + column;
-              for (let i = 0; i < count; i++) U[to + i] = sign * product[slot * count + i]!;
-            });
-            column += count;
+  const gates: Record<string, TensorValue> = {};
+  for (const kind of kinds) gates[kind] = filled([batch, columnsOf(network, { kinds: [kind], moves: [] })], 1);
+  const directionOf = (indices: readonly number[], probe: number): TensorValue => {
+    const given = logitDirections(network, batch);
+    const data = given.data as Int8Array;
+    indices.forEach((index, slot) => {
+      if (probe >= directions) return;
+      const row = data.subarray(slot * outputs, (slot + 1) * outputs);
+      if (exact) row[probe] = 1;
+      else drawSigns(row, seed, 0, index, probe);
+    });
+    return given;
+  };
+  return {
+    dispose: () => session.dispose(),
+    async measure(indices, { signal, progress }) {
+      const U = new Float32Array(indices.length * directions * width);
+      let rows = 0;
+      for await (const part of network.batches(indices, { batch, labels: false, signal })) {
+        for (let start = 0; start < directions; start += unrolled) {
+          const feeds: Record<string, TensorValue> = { ...part.feeds, ...gates };
+          for (let k = 0; k < unrolled; k++) feeds[names.direction(k)] = directionOf(part.indices, start + k);
+          const products = await session.run(feeds, signal ? { signal } : {});
+          for (let k = 0; k < unrolled && start + k < directions; k++) {
+            let column = 0;
+            for (const kind of [...kinds, ...(moves.length > 0 ? (['bits'] as const) : [])]) {
+              const product = products[names.product(kind, k)]?.data;
+              if (!(product instanceof Float32Array)) throw internal(`the graph gave no product ${k} of ${kind}`);
+              const count = product.length / batch;
+              const sign = kind === 'bits' ? -1 : 1;
+              part.indices.forEach((_, slot) => {
+                const to = ((part.start + slot) * directions + start + k) * width + column;
+                for (let i = 0; i < count; i++) U[to + i] = sign * product[slot * count + i]!;
+              });
+              column += count;
+            }
           }
         }
+        rows += part.rows;
+        progress?.(part.start + part.indices.length);
       }
-      rows += part.rows;
-      const done = part.start + part.indices.length;
-      context.progress?.({ stage: 'score', done, total: indices.length, unit: 'samples' });
-    }
-    return rows;
-  } finally {
-    await session.dispose();
-  }
+      return { U, rows };
+    },
+  };
 }
 
 /** How many samples are used, and how many directions each. */

@@ -9,6 +9,7 @@ import { loadGraph } from '../runtime/load-graph.js';
 import type { TensorValue } from '../runtime/tensor.js';
 import type { CurvatureContext } from './estimate.js';
 import { probeSession } from './probe-graph.js';
+import { measureInShards, type OpenMeasurement } from './shards.js';
 import { drawSigns } from './signs.js';
 
 /** Windows of a dataset, by their indices. */
@@ -70,9 +71,8 @@ export async function promptCurvature(
 ): Promise<PromptCurvature[]> {
   const { blocks, directions = 8, seed = 0 } = options;
   const { positions } = dataset;
-  const { hidden, vocabulary, blocks: shapes } = causalSpecOf(checkpoint);
+  const { hidden } = causalSpecOf(checkpoint);
   const batch = Math.min(options.batch ?? 4, indices.length);
-  const units = shapes.length * positions;
   const prompts = Int32Array.from(indices, (index) => options.prompt ?? drawnPrompt(positions, seed, index));
   const wrong = prompts.find((prompt) => !(prompt >= 2 && prompt < positions));
   if (wrong !== undefined)
@@ -88,49 +88,108 @@ export async function promptCurvature(
     x: new Float32Array(indices.length * positions * hidden),
     curvature: new Float32Array(indices.length * positions),
   }));
-  const graph = promptGraph(checkpoint, { blocks, positions, directions, batch });
-  const session = await loadGraph(context.runtime, graph, context.workDirectory, probeSession);
-  const masks: TensorValue = { type: 'float32', dims: [batch, units], data: new Float32Array(batch * units).fill(1) };
-  try {
-    for (let start = 0; start < indices.length; start += batch) {
-      const own = indices.slice(start, start + batch);
-      const filled = Array.from({ length: batch }, (_, slot) => own[Math.min(slot, own.length - 1)]!);
-      const read = await readTokens(dataset, filled);
-      own.forEach((_, slot) => (documents[start + slot] = read.documents[slot]!));
-      const feeds: Record<string, TensorValue> = {
-        input_ids: { type: 'int64', dims: [batch, positions], data: read.ids },
-        masks,
-      };
-      for (let k = 0; k < directions; k++) {
-        const width = positions * vocabulary;
-        const data = new Float32Array(batch * width);
-        // The prompt's last token foretells the first one after it.
-        filled.forEach((index, slot) => {
-          const first = (prompts[Math.min(start + slot, indices.length - 1)]! - 1) * vocabulary;
-          drawSigns(data.subarray(slot * width + first, (slot + 1) * width), seed, 0, index, k);
-        });
-        feeds[names.direction(k)] = { type: 'float32', dims: [batch, positions, vocabulary], data };
-      }
-      const outputs = await session.run(feeds, context.signal ? { signal: context.signal } : {});
-      const of = (name: string) => outputs[name]!.data as Float32Array;
-      for (const result of results) {
-        const x = of(names.entering(result.block));
-        own.forEach((_, slot) => {
-          const at = start + slot;
-          const size = positions * hidden;
-          result.x.set(x.subarray(slot * size, (slot + 1) * size), at * size);
-          for (let k = 0; k < directions; k++) {
-            const gates = of(names.product(k)).subarray(slot * units + result.block * positions);
-            for (let t = 0; t < prompts[at]!; t++) result.curvature[at * positions + t]! += gates[t]! ** 2 / directions;
-          }
-        });
-      }
-      context.progress?.({ stage: 'score', done: start + own.length, total: indices.length, unit: 'windows' });
-    }
-  } finally {
-    await session.dispose();
+  const settled: SettledPrompts = { blocks, directions, batch, seed, prompt: options.prompt ?? null };
+  const total = indices.length;
+  const parts = measureInShards(
+    {
+      measurement: 'prompt-curvature',
+      options: settled,
+      indices,
+      batch,
+      tokens: positions,
+      open: () => openPromptCurvature(checkpoint, dataset, settled, context),
+    },
+    { ...context, progress: (done) => context.progress?.({ stage: 'score', done, total, unit: 'windows' }) },
+  );
+  for await (const { start, part } of parts) {
+    documents.set(part.documents, start);
+    part.blocks.forEach(({ x, curvature }, at) => {
+      results[at]!.x.set(x, start * positions * hidden);
+      results[at]!.curvature.set(curvature, start * positions);
+    });
   }
   return results;
+}
+
+/** Options as they are once the model and all windows are known: a shard needs no more. */
+export interface SettledPrompts {
+  readonly blocks: readonly number[];
+  readonly directions: number;
+  readonly batch: number;
+  readonly seed: number;
+  /** Tokens of a prompt; null: drawn. */
+  readonly prompt: number | null;
+}
+
+/** What a shard of windows says: their documents, and by block what `PromptCurvature` says. */
+export interface PromptPart {
+  readonly documents: Int32Array;
+  readonly blocks: readonly Pick<PromptCurvature, 'x' | 'curvature'>[];
+}
+
+/** A shard of `promptCurvature`. The checkpoint is float32. */
+export async function openPromptCurvature(
+  checkpoint: Checkpoint,
+  dataset: TextDataset,
+  options: SettledPrompts,
+  { runtime, workDirectory }: Pick<CurvatureContext, 'runtime' | 'workDirectory'>,
+): Promise<OpenMeasurement<PromptPart>> {
+  const { blocks, directions, batch, seed } = options;
+  const { positions } = dataset;
+  const { hidden, vocabulary, blocks: shapes } = causalSpecOf(checkpoint);
+  const units = shapes.length * positions;
+  const graph = promptGraph(checkpoint, { blocks, positions, directions, batch });
+  const session = await loadGraph(runtime, graph, workDirectory, probeSession);
+  const masks: TensorValue = { type: 'float32', dims: [batch, units], data: new Float32Array(batch * units).fill(1) };
+  const promptOf = (index: number) => options.prompt ?? drawnPrompt(positions, seed, index);
+  /** Signs for the predictions after each prompt: its last token foretells the first one after it. */
+  const directionOf = (indices: readonly number[], k: number): TensorValue => {
+    const width = positions * vocabulary;
+    const data = new Float32Array(batch * width);
+    indices.forEach((index, slot) => {
+      const first = (promptOf(index) - 1) * vocabulary;
+      drawSigns(data.subarray(slot * width + first, (slot + 1) * width), seed, 0, index, k);
+    });
+    return { type: 'float32', dims: [batch, positions, vocabulary], data };
+  };
+  return {
+    dispose: () => session.dispose(),
+    async measure(indices, { signal, progress }) {
+      const documents = new Int32Array(indices.length);
+      const results = blocks.map(() => ({
+        x: new Float32Array(indices.length * positions * hidden),
+        curvature: new Float32Array(indices.length * positions),
+      }));
+      for (let start = 0; start < indices.length; start += batch) {
+        const own = indices.slice(start, start + batch);
+        const filled = Array.from({ length: batch }, (_, slot) => own[Math.min(slot, own.length - 1)]!);
+        const read = await readTokens(dataset, filled);
+        own.forEach((_, slot) => (documents[start + slot] = read.documents[slot]!));
+        const feeds: Record<string, TensorValue> = {
+          input_ids: { type: 'int64', dims: [batch, positions], data: read.ids },
+          masks,
+        };
+        for (let k = 0; k < directions; k++) feeds[names.direction(k)] = directionOf(filled, k);
+        const outputs = await session.run(feeds, signal ? { signal } : {});
+        const of = (name: string) => outputs[name]!.data as Float32Array;
+        results.forEach((result, stage) => {
+          const x = of(names.entering(blocks[stage]!));
+          own.forEach((index, slot) => {
+            const at = start + slot;
+            const size = positions * hidden;
+            result.x.set(x.subarray(slot * size, (slot + 1) * size), at * size);
+            for (let k = 0; k < directions; k++) {
+              const gates = of(names.product(k)).subarray(slot * units + blocks[stage]! * positions);
+              for (let t = 0; t < promptOf(index); t++)
+                result.curvature[at * positions + t]! += gates[t]! ** 2 / directions;
+            }
+          });
+        });
+        progress?.(start + own.length);
+      }
+      return { documents, blocks: results };
+    },
+  };
 }
 
 function drawnPrompt(positions: number, seed: number, index: number): number {

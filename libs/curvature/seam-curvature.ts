@@ -12,6 +12,7 @@ import type { CurvatureContext } from './estimate.js';
 import { probeSession } from './probe-graph.js';
 import { FeatureCollector, fitTokensOf, type SeamFeatures } from './seam-features.js';
 import { seamCurvatureGraph, seamNames } from './seam-graph.js';
+import { measureInShards, type OpenMeasurement } from './shards.js';
 import { drawSigns } from './signs.js';
 
 export interface SeamOptions {
@@ -70,50 +71,104 @@ export async function seamCurvature(
   const perSample = spec.tokens * spec.hidden * 4 * count * blocks.length;
   const most = Math.max(1, Math.floor(runBytes / perSample));
   const batch = Math.min(options.batch ?? Math.min(defaultBatch(spec), most), samples.indices.length);
+  const { tokens } = spec;
   const collectors = featureCollectors(spec, samples, options);
-  const traces = blocks.map(() => new Float32Array(samples.indices.length * spec.tokens));
+  const traces = blocks.map(() => new Float32Array(samples.indices.length * tokens));
   const metrics = blocks.map(() => new Float64Array(spec.hidden ** 2));
-  const graph = seamCurvatureGraph(plain, { blocks, directions: count, batch });
-  const session = await loadGraph(context.runtime, graph, context.workDirectory, probeSession);
-  try {
-    const total = samples.indices.length;
-    for await (const part of imageBatches(spec, samples, { batch, labels: false, signal: context.signal })) {
-      const used = part.indices.length;
-      const weights = Float32Array.from({ length: batch }, (_, slot) => (slot < used ? 1 : 0));
-      const feeds: Record<string, TensorValue> = {
-        ...part.feeds,
-        [seamNames.weights]: { type: 'float32', dims: [batch, 1], data: weights },
-      };
-      for (let c = 0; c < count; c++) {
-        const data = new Float32Array(batch * spec.classes);
-        for (let slot = 0; slot < used; slot++) {
-          const row = data.subarray(slot * spec.classes, (slot + 1) * spec.classes);
-          if (exact) row[c] = 1;
-          else drawSigns(row, seed, 0, part.indices[slot]!, c);
-        }
-        feeds[seamNames.direction(c)] = { type: 'float32', dims: [batch, spec.classes], data };
-      }
-      const outputs = await session.run(feeds, context.signal ? { signal: context.signal } : {});
-      blocks.forEach((block, stage) => {
-        addFeatures(collectors[stage]!, outputs, block, part);
-        const trace = outputs[seamNames.trace(block)]!.data as Float32Array;
-        const scale = exact ? 1 : 1 / count;
-        const into = traces[stage]!;
-        for (let i = 0; i < used * spec.tokens; i++) into[part.start * spec.tokens + i] = trace[i]! * scale;
-        const metric = outputs[seamNames.metric(block)]!.data as Float32Array;
-        for (let i = 0; i < metric.length; i++) metrics[stage]![i]! += metric[i]!;
-      });
-      context.progress?.({ stage: 'score', done: part.start + used, total, unit: 'samples' });
-    }
-  } finally {
-    await session.dispose();
+  const settled: SettledSeams = { blocks, seed, exact, count, batch, fitTokens: collectors[0]?.fitTokens ?? 0 };
+  const total = samples.indices.length;
+  const parts = measureInShards(
+    {
+      measurement: 'seam-curvature',
+      options: settled,
+      indices: samples.indices,
+      batch,
+      tokens,
+      open: () => openSeamCurvature(plain, samples.dataset, settled, context),
+    },
+    { ...context, progress: (done) => context.progress?.({ stage: 'score', done, total, unit: 'samples' }) },
+  );
+  for await (const { start, part } of parts) {
+    part.forEach((seam, stage) => {
+      collectors[stage]!.append(start, seam);
+      traces[stage]!.set(seam.trace, start * tokens);
+      const metric = metrics[stage]!;
+      for (let i = 0; i < metric.length; i++) metric[i]! += seam.metric[i]!;
+    });
   }
-  const patches = samples.indices.length * (spec.tokens - spec.special);
+  const patches = total * (tokens - spec.special);
   return blocks.map((_, stage) => ({
     ...collectors[stage]!.result(),
     trace: traces[stage]!,
     metric: metrics[stage]!.map((value) => value / patches),
   }));
+}
+
+/** Options as they are once the model and all samples are known: a shard needs no more. */
+export interface SettledSeams {
+  readonly blocks: readonly number[];
+  readonly seed: number;
+  /** Directions are unit vectors, one a class, in place of `count` random ones. */
+  readonly exact: boolean;
+  readonly count: number;
+  readonly batch: number;
+  readonly fitTokens: number;
+}
+
+/** A shard of `seamCurvature`, its `metric` a sum over the patch tokens. The checkpoint is float32. */
+export async function openSeamCurvature(
+  checkpoint: Checkpoint,
+  dataset: Dataset,
+  options: SettledSeams,
+  { runtime, workDirectory }: Pick<CurvatureContext, 'runtime' | 'workDirectory'>,
+): Promise<OpenMeasurement<SeamCurvature[]>> {
+  const spec = specOf(checkpoint);
+  const { blocks, seed, exact, count, batch } = options;
+  const graph = seamCurvatureGraph(checkpoint, { blocks, directions: count, batch });
+  const session = await loadGraph(runtime, graph, workDirectory, probeSession);
+  const directionOf = (indices: readonly number[], c: number): TensorValue => {
+    const data = new Float32Array(batch * spec.classes);
+    indices.forEach((index, slot) => {
+      const row = data.subarray(slot * spec.classes, (slot + 1) * spec.classes);
+      if (exact) row[c] = 1;
+      else drawSigns(row, seed, 0, index, c);
+    });
+    return { type: 'float32', dims: [batch, spec.classes], data };
+  };
+  return {
+    dispose: () => session.dispose(),
+    async measure(indices, { signal, progress }) {
+      const samples = { dataset, indices };
+      const collectors = featureCollectors(spec, samples, options);
+      const traces = blocks.map(() => new Float32Array(indices.length * spec.tokens));
+      const metrics = blocks.map(() => new Float64Array(spec.hidden ** 2));
+      for await (const part of imageBatches(spec, samples, { batch, labels: false, signal })) {
+        const used = part.indices.length;
+        const weights = Float32Array.from({ length: batch }, (_, slot) => (slot < used ? 1 : 0));
+        const feeds: Record<string, TensorValue> = {
+          ...part.feeds,
+          [seamNames.weights]: { type: 'float32', dims: [batch, 1], data: weights },
+        };
+        for (let c = 0; c < count; c++) feeds[seamNames.direction(c)] = directionOf(part.indices, c);
+        const outputs = await session.run(feeds, signal ? { signal } : {});
+        blocks.forEach((block, stage) => {
+          addFeatures(collectors[stage]!, outputs, block, part);
+          const trace = outputs[seamNames.trace(block)]!.data as Float32Array;
+          const scale = exact ? 1 : 1 / count;
+          const into = traces[stage]!;
+          for (let i = 0; i < used * spec.tokens; i++) into[part.start * spec.tokens + i] = trace[i]! * scale;
+          const metric = outputs[seamNames.metric(block)]!.data as Float32Array;
+          for (let i = 0; i < metric.length; i++) metrics[stage]![i]! += metric[i]!;
+        });
+        progress?.(part.start + used);
+      }
+      return blocks.map((_, stage) => ({
+        ...collectors[stage]!.result(),
+        trace: traces[stage]!,
+        metric: metrics[stage]!,
+      }));
+    },
+  };
 }
 
 /** Throws INVALID_ARGUMENT unless there are samples, and the blocks are there. */

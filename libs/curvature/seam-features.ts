@@ -70,6 +70,10 @@ export class FeatureCollector {
     this.meanToken = new Float32Array(samples * hidden);
   }
 
+  get fitTokens(): number {
+    return this.sizes.fitTokens;
+  }
+
   /** x [batch · tokens, hidden] and the summaries [batch, hidden] of the samples at positions `start` …, by their indices. */
   add(
     start: number,
@@ -88,6 +92,15 @@ export class FeatureCollector {
         this.x.set(x.subarray(from, from + hidden), to * hidden);
       });
     });
+  }
+
+  /** The features of a shard, whose first sample is at the position `start`. */
+  append(start: number, part: SeamFeatures): void {
+    const { hidden, fitTokens } = this.sizes;
+    this.chosen.set(part.chosen, start * fitTokens);
+    this.x.set(part.x, start * fitTokens * hidden);
+    this.classToken.set(part.classToken, start * hidden);
+    this.meanToken.set(part.meanToken, start * hidden);
   }
 
   result(): SeamFeatures {

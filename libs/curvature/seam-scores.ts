@@ -12,6 +12,7 @@ import { addFeatures, checkSeams, featureCollectors, type SeamOptions } from './
 import type { SeamFeatures } from './seam-features.js';
 import { seamGateGraph, seamNames } from './seam-graph.js';
 import { probeSession } from './probe-graph.js';
+import { measureInShards, type OpenMeasurement } from './shards.js';
 import { drawSigns } from './signs.js';
 
 export const SEAM_SCORES = ['heart', 'taylor'] as const;
@@ -54,57 +55,99 @@ export async function seamScores(
   const { tokens } = spec;
   checkSeams(spec, samples, blocks);
   const probes = kind === 'heart' ? (options.probes ?? usualProbes) : 0;
-  const count = samples.indices.length;
-  const batch = Math.min(options.batch ?? defaultBatch(spec), count);
+  const total = samples.indices.length;
+  const batch = Math.min(options.batch ?? defaultBatch(spec), total);
   const collectors = featureCollectors(spec, samples, options);
+  const scores = blocks.map(() => new Float32Array(total * tokens));
+  const settled: SettledSeamScores = { kind, blocks, seed, probes, batch, fitTokens: collectors[0]?.fitTokens ?? 0 };
+  const parts = measureInShards(
+    {
+      measurement: 'seam-scores',
+      options: settled,
+      indices: samples.indices,
+      batch,
+      tokens,
+      open: () => openSeamScores(plain, samples.dataset, settled, context),
+    },
+    { ...context, progress: (done) => context.progress?.({ stage: 'score', done, total, unit: 'samples' }) },
+  );
+  for await (const { start, part } of parts) {
+    part.forEach((seam, stage) => {
+      collectors[stage]!.append(start, seam);
+      scores[stage]!.set(seam.score, start * tokens);
+    });
+  }
+  return blocks.map((_, stage) => ({ ...collectors[stage]!.result(), score: scores[stage]! }));
+}
+
+/** Options as they are once the model and all samples are known: a shard needs no more. */
+export interface SettledSeamScores {
+  readonly kind: SeamScoreKind;
+  readonly blocks: readonly number[];
+  readonly seed: number;
+  readonly probes: number;
+  readonly batch: number;
+  readonly fitTokens: number;
+}
+
+/** A shard of `seamScores`. The checkpoint is float32. */
+export async function openSeamScores(
+  checkpoint: Checkpoint,
+  dataset: Dataset,
+  options: SettledSeamScores,
+  { runtime, workDirectory }: Pick<CurvatureContext, 'runtime' | 'workDirectory'>,
+): Promise<OpenMeasurement<SeamScores[]>> {
+  const { kind, blocks, seed, probes, batch } = options;
+  const spec = specOf(checkpoint);
+  const { tokens } = spec;
   const probing = { space: 'gates', directions: 'signs', count: Math.max(probes, 1) } as const;
-  const moments = blocks.map(() => new Moments(tokens, count, probing, batch));
   const runs = Math.max(1, Math.ceil(probes / mostUnrolled));
   const unrolled = Math.ceil(probes / runs);
-  const graph = seamGateGraph(plain, { blocks, probes: unrolled, batch });
-  const session = await loadGraph(context.runtime, graph, context.workDirectory, probeSession);
-  try {
-    const row = (data: Float32Array): TensorValue => ({ type: 'float32', dims: [batch, tokens], data });
-    const gates = Object.fromEntries(
-      blocks.map((block) => [seamNames.gate(block), row(new Float32Array(batch * tokens).fill(1))]),
-    );
-    for await (const part of imageBatches(spec, samples, { batch, labels: true, signal: context.signal })) {
-      const used = part.indices.length;
-      for (let run = 0; run < runs; run++) {
-        const signs = Array.from({ length: unrolled }, (_, k) => {
-          const data = new Float32Array(batch * tokens);
-          const probe = run * unrolled + k;
-          // One beyond the last stays zero.
-          if (probe >= probes) return data;
-          part.indices.forEach((index, slot) =>
-            drawSigns(data.subarray(slot * tokens, (slot + 1) * tokens), seed, stream, index, probe),
-          );
-          return data;
-        });
-        const feeds: Record<string, TensorValue> = {
-          ...part.feeds,
-          ...gates,
-        };
-        signs.forEach((data, k) => (feeds[seamNames.direction(k)] = row(data)));
-        const outputs = await session.run(feeds, context.signal ? { signal: context.signal } : {});
-        blocks.forEach((block, stage) => {
-          signs.forEach((left, k) =>
-            moments[stage]!.addProbe(left, outputs[seamNames.product(block, k)]!.data as Float32Array),
-          );
-          if (run > 0) return;
-          addFeatures(collectors[stage]!, outputs, block, part);
-          moments[stage]!.addGradient(outputs[seamNames.gradient(block)]!.data as Float32Array, part.start, used);
-        });
+  const graph = seamGateGraph(checkpoint, { blocks, probes: unrolled, batch });
+  const session = await loadGraph(runtime, graph, workDirectory, probeSession);
+  const row = (data: Float32Array): TensorValue => ({ type: 'float32', dims: [batch, tokens], data });
+  const gates = Object.fromEntries(
+    blocks.map((block) => [seamNames.gate(block), row(new Float32Array(batch * tokens).fill(1))]),
+  );
+  return {
+    dispose: () => session.dispose(),
+    async measure(indices, { signal, progress }) {
+      const samples = { dataset, indices };
+      const collectors = featureCollectors(spec, samples, options);
+      const moments = blocks.map(() => new Moments(tokens, indices.length, probing, batch));
+      for await (const part of imageBatches(spec, samples, { batch, labels: true, signal })) {
+        const used = part.indices.length;
+        for (let run = 0; run < runs; run++) {
+          const signs = Array.from({ length: unrolled }, (_, k) => {
+            const data = new Float32Array(batch * tokens);
+            const probe = run * unrolled + k;
+            // One beyond the last stays zero.
+            if (probe >= probes) return data;
+            part.indices.forEach((index, slot) =>
+              drawSigns(data.subarray(slot * tokens, (slot + 1) * tokens), seed, stream, index, probe),
+            );
+            return data;
+          });
+          const feeds: Record<string, TensorValue> = { ...part.feeds, ...gates };
+          signs.forEach((data, k) => (feeds[seamNames.direction(k)] = row(data)));
+          const outputs = await session.run(feeds, signal ? { signal } : {});
+          blocks.forEach((block, stage) => {
+            signs.forEach((left, k) =>
+              moments[stage]!.addProbe(left, outputs[seamNames.product(block, k)]!.data as Float32Array),
+            );
+            if (run > 0) return;
+            addFeatures(collectors[stage]!, outputs, block, part);
+            moments[stage]!.addGradient(outputs[seamNames.gradient(block)]!.data as Float32Array, part.start, used);
+          });
+        }
+        for (const each of moments) each.endBatch(part.start, used);
+        progress?.(part.start + used);
       }
-      for (const each of moments) each.endBatch(part.start, used);
-      context.progress?.({ stage: 'score', done: part.start + used, total: count, unit: 'samples' });
-    }
-  } finally {
-    await session.dispose();
-  }
-  return blocks.map((_, stage) => {
-    const { gradient, curvature } = moments[stage]!.result();
-    const score = kind === 'heart' ? curvature : gradient.map((g) => Math.log(Math.max(Math.abs(g), leastGradient)));
-    return { ...collectors[stage]!.result(), score: Float32Array.from(score) };
-  });
+      return blocks.map((_, stage) => {
+        const { gradient, curvature } = moments[stage]!.result();
+        const score = kind === 'heart' ? curvature : gradient.map((g) => Math.log(Math.max(Math.abs(g), leastGradient)));
+        return { ...collectors[stage]!.result(), score: Float32Array.from(score) };
+      });
+    },
+  };
 }
