@@ -39,7 +39,7 @@ interface Result {
 
 async function run(
   argv: readonly string[],
-  input = '',
+  input: string | Buffer = '',
   onOut: (text: string) => void = () => undefined,
   signal = new AbortController().signal,
 ) {
@@ -105,7 +105,7 @@ test('generate is stopped, and says what is wrong', async () => {
   );
   assert.equal(stopped.code, exitCodes.failed);
   assert.match(stopped.err, /^heartwood: interrupted/);
-  const bad = async (argv: string[], message: RegExp, input?: string) => {
+  const bad = async (argv: string[], message: RegExp, input?: string | Buffer) => {
     const { code, err } = await run(['generate', ...argv], input);
     assert.equal(code, exitCodes.badInput, err);
     assert.match(err, message);
@@ -115,13 +115,43 @@ test('generate is stopped, and says what is wrong', async () => {
   await bad([...local, '--name', 'net', 'x'], /model net: it classifies images, expected a language model/);
   await bad([...local, '--name', 'absent', 'x'], /absent/);
   await bad([...remote, '--model-version', '9', 'x'], /version 9 of lm: not in the repository/);
-  await bad([...remote, '-'], /the prompt on standard input is empty/, '');
+  for (const where of [local, remote]) {
+    await bad([...where, '-'], /the prompt on standard input is not UTF-8 text/, Buffer.from([0x61, 0xff, 0x62]));
+    await bad([...where, '--max-tokens', '1024', 'x'], /: --max-tokens: 1024, expected fewer than the context of 1024/);
+    await bad([...where, '--top-p', '0', 'x'], /: --top-p: 0, expected a number above 0 and at most 1$/m);
+    await bad([...where, '--repetition-penalty', '1e9', 'x'], /: --repetition-penalty: 1000000000, expected/);
+    await bad([...where, '--stop', '', 'x'], /: --stop\[0\]: expected a text of 1 to 1024 characters/);
+    await bad([...where, '--budget', '0.5', 'x'], /: --budget: 0\.5, expected none: version 2 of lm drops no tokens/);
+  }
   await bad([...remote, 'x'.repeat(4000)], /4000 tokens.*context of 1024/);
-  await bad([...remote, '--top-p', '0', 'x'], /topP/);
   await bad([...remote, '--temperature', 'hot', 'x'], /Expected a number/);
   const help = await run(['generate', '--help']);
   for (const said of ['--temperature', '--stop', '--seed', 'generate --server', '< prompt.txt'])
     assert.ok(help.out.includes(said), said);
+});
+
+test('an empty prompt is the token that texts begin with, however it comes; a model without one refuses it', async () => {
+  const { ids } = await live.generate({ text: '', maxTokens: 16, ignoreEos: true });
+  assert.deepEqual((await live.generate({ tokens: { ids: [0] }, maxTokens: 16, ignoreEos: true })).ids, ids);
+  for (const where of [local, remote])
+    for (const prompt of ['', '-']) {
+      const { code, out, err } = await run(['generate', ...where, ...usual, '--logprobs', '0', '--json', '-', prompt]);
+      assert.equal(code, exitCodes.done, err);
+      assert.deepEqual(
+        (JSON.parse(out) as Answer).tokens?.map(({ id }) => id),
+        ids,
+      );
+    }
+  const model = await writeSmallTextModel(join(folder, 'unbegun'), {}, { bos_token_id: undefined });
+  const config = JSON.parse(await readFile(join(model, 'config.json'), 'utf8')) as object;
+  await writeFile(join(model, 'config.json'), JSON.stringify({ ...config, bos_token_id: undefined }));
+  const repository = join(folder, 'unbegun-models');
+  await run(['import', '--model', model, '--repository', repository]);
+  for (const prompt of ['', '-']) {
+    const { code, err } = await run(['generate', '--repository', repository, '--name', 'unbegun', prompt]);
+    assert.equal(code, exitCodes.badInput);
+    assert.match(err, /prompt: it has no tokens, expected at least 1; an empty text/);
+  }
 });
 
 test('import and list know language models', async () => {
@@ -141,7 +171,20 @@ test('import and list know language models', async () => {
 });
 
 test('compare sets the versions of a language model side by side, in this process and by a server', async () => {
-  const settings = ['--data', data, '--samples', '6', '--max-tokens', '8', '--prompt-tokens', '12', '--warmup', '1'];
+  const settings = [
+    '--data',
+    data,
+    '--samples',
+    '6',
+    '--max-tokens',
+    '8',
+    '--prompt-tokens',
+    '12',
+    '--warmup',
+    '1',
+    '--budget',
+    '0.1',
+  ];
   for (const where of [local, remote]) {
     const { code, out, err } = await run(['compare', ...where, ...settings, '--concurrency', '2', '--json', '-']);
     assert.equal(code, exitCodes.done, err);

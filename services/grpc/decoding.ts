@@ -1,7 +1,7 @@
 import type { DescMessage } from '@bufbuild/protobuf';
 import { type CallContext, ServerError, type ServerMiddlewareCall, Status } from 'nice-grpc';
 import { contracts } from './contracts.js';
-import { weightOf } from './message-weight.js';
+import { NotText, weightOf } from './message-weight.js';
 
 /** What a message is decoded to that is refused. */
 class Undecodable {
@@ -46,7 +46,9 @@ function decodeRequest(type: MessageType, bytes: Uint8Array, kind: DescMessage |
       return new Undecodable(Status.RESOURCE_EXHAUSTED, details);
     }
     return type.decode(bytes);
-  } catch {
+  } catch (thrown) {
+    if (thrown instanceof NotText)
+      return new Undecodable(Status.INVALID_ARGUMENT, `field ${thrown.field}: bytes that are not UTF-8 text`);
     // protobuf's own words tell of offsets and of the code; nobody who sends a message by hand is helped by them.
     return new Undecodable(Status.INVALID_ARGUMENT, `the request is no ${kind?.typeName ?? 'message of its type'}`);
   }

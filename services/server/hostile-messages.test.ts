@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { Client, credentials, status } from '@grpc/grpc-js';
-import { CompareRequest } from '../../proto/gen/heartwood/serving/v1/serving.js';
+import { CompareRequest, GenerateRequest } from '../../proto/gen/heartwood/serving/v1/serving.js';
 import { ModelInferRequest } from '../../proto/gen/open_inference_grpc.js';
 import { liveServer, type LiveServer, rawRequest } from './testing/live-server.js';
 
@@ -44,6 +44,29 @@ test('bytes that are no message are the client’s fault, and no defect of the s
   }
   const counted = 'grpc_server_handled_total{grpc_type="unary",grpc_service="inference.GRPCInferenceService"';
   assert.equal(await live.metric(`${counted},grpc_method="ModelInfer",grpc_code="InvalidArgument"}`), 3);
+});
+
+test('a text that is not UTF-8 is refused by its field, rather than taken for another', async () => {
+  const generate = '/heartwood.serving.v1.ServingService/Generate';
+  const [mark, wrong] = [Buffer.from('ab'), Buffer.from([0x61, 0xe9])];
+  const infer = (request: Parameters<typeof ModelInferRequest.fromPartial>[0]) =>
+    ModelInferRequest.encode(ModelInferRequest.fromPartial(request)).finish();
+  const ask = (request: Parameters<typeof GenerateRequest.fromPartial>[0]) =>
+    GenerateRequest.encode(GenerateRequest.fromPartial(request)).finish();
+  const cases: [string, Uint8Array, string][] = [
+    [generate, ask({ text: 'ab' }), 'text'],
+    [generate, ask({ text: 'x', stop: ['y', 'ab'] }), 'stop'],
+    [modelInfer, infer({ modelName: 'ab' }), 'model_name'],
+    [modelInfer, infer({ inputs: [{ name: 'ab' }] }), 'name'],
+    [modelInfer, infer({ parameters: { stop: { stringParam: 'ab' } } }), 'string_param'],
+    [modelInfer, infer({ parameters: { ab: { boolParam: true } } }), 'parameters'],
+  ];
+  for (const [path, message, field] of cases) {
+    const bytes = Buffer.from(message);
+    wrong.copy(bytes, bytes.indexOf(mark));
+    const { code, details } = await send(path, [bytes]);
+    assert.deepEqual([code, details], ['INVALID_ARGUMENT', `field ${field}: bytes that are not UTF-8 text`]);
+  }
 });
 
 test('in a stream what came before bytes that are no message is answered, and then its status comes', async () => {

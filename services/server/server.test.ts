@@ -109,8 +109,11 @@ test('budget: the tensor wins over the parameter, the parameter over the version
   both.inputs = [...(both.inputs ?? []), { name: 'budget', datatype: 'FP32', shape: [1n, 1n] }];
   both.rawInputContents = [...(both.rawInputContents ?? []), Buffer.from(Float32Array.of(0.125).buffer)];
   assert.equal(floats(await live.raw.modelInfer(both), 'logits')[0], 0.125);
-  // A version without the input keeps every token, which fits any budget.
-  const dense = await live.client.infer({ model: 'net', version: 1, pixels: pixels(1), budget: 3 });
+  await assert.rejects(live.client.infer({ model: 'net', version: 1, pixels: pixels(1), budget: 3 }), {
+    code: 'INVALID_ARGUMENT',
+    message: /budget: 3, expected none: version 1 of net drops no tokens$/,
+  });
+  const dense = await live.client.infer({ model: 'net', version: 1, pixels: pixels(1) });
   assert.equal((dense.outputs['logits']?.data as Float32Array)[0], 0);
 });
 

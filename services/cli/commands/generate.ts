@@ -1,6 +1,6 @@
-import { text as readAll } from 'node:stream/consumers';
+import { buffer as readAll } from 'node:stream/consumers';
 import { Command, Option } from 'commander';
-import { invalid } from '../../../libs/errors/error.js';
+import { HeartwoodError, invalid } from '../../../libs/errors/error.js';
 import { connectInference } from '../../server/client.js';
 import type { AskedText, TextEnd, TextSource } from '../../server/inference/text-source.js';
 import type { GeneratedToken } from '../../server/generation/event.js';
@@ -34,7 +34,10 @@ interface Options {
 export function generateCommand(context: Context): Command {
   const command = new Command('generate')
     .description('continue a text with a language model, written as it is generated')
-    .argument('<prompt>', 'the text to continue; - reads it from standard input')
+    .argument(
+      '<prompt>',
+      'the text to continue, UTF-8; - reads it from standard input; an empty one is the token that texts begin with',
+    )
     .option('--repository <folder>', 'the model repository, to run the model in this process; or')
     .addOption(new Option('--server <host:port>', 'a running server').conflicts('repository'))
     .requiredOption('--name <model>', 'the model in it')
@@ -94,10 +97,31 @@ export function generateCommand(context: Context): Command {
 }
 
 async function run(given: string, options: Options, context: Context): Promise<void> {
-  const prompt = given === '-' ? await readAll(context.stdin ?? process.stdin) : given;
-  if (given === '-' && prompt === '') throw invalid('the prompt on standard input is empty, expected a text');
+  const prompt = given === '-' ? textOf(await readAll(context.stdin ?? process.stdin)) : given;
   const asked = askedOf(prompt, options);
-  await withSource(options, context.signal, (source) => writeText(source, asked, options, context));
+  try {
+    await withSource(options, context.signal, (source) => writeText(source, asked, options, context));
+  } catch (thrown) {
+    throw byFlag(thrown);
+  }
+}
+
+/** A text that is another encoding's would be gone on from as if every character beyond ASCII were "�". */
+function textOf(bytes: Buffer): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw invalid('the prompt on standard input is not UTF-8 text', cause);
+  }
+}
+
+/** What the engine and the server say of a field, said of the flag that it was given by. */
+function byFlag(thrown: unknown): unknown {
+  if (!(thrown instanceof HeartwoodError) || thrown.code !== 'INVALID_ARGUMENT') return thrown;
+  const [field] =
+    /^(temperature|top_k|top_p|repetition_penalty|seed|max_tokens|stop|logprobs|budget)\b/.exec(thrown.message) ?? [];
+  if (field === undefined) return thrown;
+  return invalid(`--${field.replaceAll('_', '-')}${thrown.message.slice(field.length)}`, thrown);
 }
 
 async function withSource<T>(

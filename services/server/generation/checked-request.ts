@@ -5,32 +5,46 @@ import type { GenerationModel } from './served-graph.js';
 import type { GenerationRequest, Sampling } from './request.js';
 import type { Vocabulary } from './vocabulary.js';
 
+function value(expected: string, holds: (given: number) => boolean) {
+  const error = ({ input }: { input?: unknown }) => `${String(input)}, expected ${expected}`;
+  return z.number({ error }).refine(holds, { error });
+}
+
+const whole = (expected: string, least: number, most = Number.MAX_SAFE_INTEGER) =>
+  value(expected, (given) => Number.isSafeInteger(given) && given >= least && given <= most);
+
+const between = (least: number, most: number) =>
+  value(`a number from ${least} to ${most}`, (given) => given >= least && given <= most);
+
+const stopString = z
+  .string()
+  .refine(({ length }) => length >= 1 && length <= 1024, 'expected a text of 1 to 1024 characters')
+  .refine((text) => !/\p{Surrogate}/u.test(text), 'expected whole characters');
+
 const schema = z.object({
   sampling: z.object({
-    temperature: z.number().min(0).max(100),
-    topK: z.int().min(0),
-    topP: z.number().gt(0).max(1),
+    temperature: between(0, 100),
+    topK: whole('a whole number, 0 or more', 0),
+    topP: value('a number above 0 and at most 1', (given) => given > 0 && given <= 1),
     // A logit over less than that may be beyond float32.
-    repetitionPenalty: z.number().min(0.001).max(100),
-    seed: z.int().min(0).optional(),
+    repetitionPenalty: between(0.001, 100),
+    seed: whole('a whole number, 0 or more', 0).optional(),
   }),
-  maxTokens: z.int().min(1).optional(),
-  stop: z
-    .array(
-      z
-        .string()
-        .min(1)
-        .max(1024)
-        .refine((text) => !/\p{Surrogate}/u.test(text), 'expected whole characters'),
-    )
-    .max(16)
-    .default([]),
-  logprobs: z.int().min(0).max(20).optional(),
+  maxTokens: whole('a whole number, 1 or more', 1).optional(),
+  stop: z.array(stopString).max(16, 'expected at most 16 texts').default([]),
+  logprobs: whole('a whole number from 0 to 20', 0, 20).optional(),
   echo: z.boolean().default(false),
   truncate: z.boolean().default(false),
-  budget: z.number().min(0).optional(),
+  budget: value('a number of nats, 0 or more', (given) => given >= 0).optional(),
   ignoreEos: z.boolean().default(false),
 });
+
+/** What a field is called by who asks, in both protocols: `sampling.topP` is top_p, and a text of a list has its place. */
+function wireName(path: readonly PropertyKey[]): string {
+  const [field, place] = path.filter((part) => part !== 'sampling').map(String);
+  const name = (field ?? 'request').replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+  return place === undefined ? name : `${name}[${place}]`;
+}
 
 /** A request with everything filled in, whose prompt and text fit the context together. */
 export interface CheckedRequest {
@@ -95,7 +109,7 @@ function checkFields(request: GenerationRequest, model: GenerationModel): z.outp
   const parsed = schema.safeParse(request);
   if (!parsed.success) {
     const issue = parsed.error.issues[0]!;
-    throw invalid(`${issue.path.join('.')}: ${issue.message}`);
+    throw invalid(`${wireName(issue.path)}: ${issue.message}`);
   }
   const { budget } = parsed.data;
   if (budget !== undefined && model.budget === undefined)
@@ -137,9 +151,12 @@ function fitted(
   context: number,
   truncate: boolean,
 ): readonly number[] {
-  if (prompt.length === 0) throw invalid('prompt: it has no tokens, expected at least 1');
+  if (prompt.length === 0)
+    throw invalid(
+      'prompt: it has no tokens, expected at least 1; an empty text stands for the token that texts begin with where the model has one (bos_token_id)',
+    );
   const wanted = maxTokens ?? 1;
-  if (wanted >= context) throw invalid(`max tokens: ${wanted}, expected fewer than the context of ${context} tokens`);
+  if (wanted >= context) throw invalid(`max_tokens: ${wanted}, expected fewer than the context of ${context} tokens`);
   if (prompt.length + wanted <= context) return prompt;
   // The end of a prompt is what is to be gone on from.
   if (truncate) return prompt.slice(prompt.length + wanted - context);

@@ -113,19 +113,25 @@ describe('what is asked for', () => {
   test('is refused by field, a prompt that is too long with both numbers', () => {
     refused(ask('a'.repeat(90)), /prompt: 90 tokens and 12 tokens of text are 102, .* context of 96/);
     refused(ask('a'.repeat(96), { maxTokens: undefined }), /prompt: 96 tokens and 1 token of text/);
-    refused(ask('a', { maxTokens: 96 }), /max tokens: 96, expected fewer than the context of 96/);
+    refused(ask('a', { maxTokens: 96 }), /max_tokens: 96, expected fewer than the context of 96/);
     // 13 is the length of <|endoftext|>.
     refused(ask('a'.repeat(96 * 13 + 1)), /prompt: 1249 characters, expected at most 1248: 96 tokens of 13/);
     refused(ask('a'.repeat(96 * 13)), /prompt: 1248 tokens and 12 tokens of text/);
     refused(ask(''), /prompt: it has no tokens/);
     refused(ask([257]), /prompt: token 257, expected whole numbers from 0 to 256/);
     refused(ask([1.5]), /prompt: token 1\.5/);
-    refused(ask('a', { sampling: { ...sampled, temperature: -1 } }), /sampling\.temperature/);
-    refused(ask('a', { sampling: { ...sampled, topP: 0 } }), /sampling\.topP/);
-    refused(ask('a', { sampling: { ...sampled, repetitionPenalty: 1e-300 } }), /sampling\.repetitionPenalty/);
-    refused(ask('a', { sampling: { ...sampled, seed: 0.5 } }), /sampling\.seed/);
-    refused(ask('a', { stop: [''] }), /stop\.0/);
-    refused(ask('a', { stop: ['\ud800'] }), /stop\.0: expected whole characters/);
+    refused(
+      ask('a', { sampling: { ...sampled, temperature: -1 } }),
+      /^temperature: -1, expected a number from 0 to 100$/,
+    );
+    refused(ask('a', { sampling: { ...sampled, topP: 0 } }), /^top_p: 0, expected a number above 0 and at most 1$/);
+    refused(
+      ask('a', { sampling: { ...sampled, repetitionPenalty: 1e-300 } }),
+      /^repetition_penalty: 1e-300, expected a number from 0\.001 to 100$/,
+    );
+    refused(ask('a', { sampling: { ...sampled, seed: 0.5 } }), /^seed: 0\.5, expected a whole number/);
+    refused(ask('a', { stop: [''] }), /^stop\[0\]: expected a text of 1/);
+    refused(ask('a', { stop: ['\ud800'] }), /^stop\[0\]: expected whole characters/);
     refused(ask('a', { logprobs: 21 }), /logprobs/);
     refused(ask('a', { budget: 0.1 }), /budget: 0\.1, expected none/);
     assert.deepEqual([engine.load.running, engine.load.waiting], [0, 0]);

@@ -32,6 +32,18 @@ function said(given: number | bigint | string | boolean | undefined): string {
   return typeof given === 'string' ? JSON.stringify(given.slice(0, 60)) : String(given);
 }
 
+/**
+ * The budget that a request names, if it does. A version without one drops no tokens whatever it may: rather than answer as if it had
+ * been listened to, INVALID_ARGUMENT says so.
+ */
+export function namedBudget(
+  { model, version, manifest }: ServedVersion,
+  asked: number | undefined,
+): number | undefined {
+  if (asked === undefined || manifest.budget !== null) return asked;
+  throw invalid(`budget: ${asked}, expected none: version ${version} of ${model} drops no tokens`);
+}
+
 /** The values of a `budget` tensor, [B, 1]. Throws INVALID_ARGUMENT. */
 export function budgetTensor({ datatype, dims, data }: WireTensor, batch: number): Float32Array {
   if (datatype !== 'FP32') throw invalid(`input budget: datatype ${datatype}, expected FP32`);

@@ -4,7 +4,7 @@ import type { ImagePreprocessing } from '../../../libs/models/preprocessing.js';
 import { release } from '../../../libs/runtime/release.js';
 import type { TensorValue } from '../../../libs/runtime/tensor.js';
 import type { CallContents } from './call.js';
-import { type BudgetPolicy, budgetTensor } from './budget.js';
+import { type BudgetPolicy, budgetTensor, namedBudget } from './budget.js';
 import { BUDGET, IMAGE, PIXELS, type ServedClassifier } from '../catalog/served-version.js';
 import { toTensorValue, type WireTensor } from './wire-tensor.js';
 
@@ -91,9 +91,10 @@ function budgetsOf(
   tensor: WireTensor | undefined,
   batch: number,
 ): Float32Array | undefined {
+  const named = namedBudget(served, asked);
   if (!served.takes(BUDGET)) return undefined;
   if (tensor) return budgetTensor(tensor, batch);
-  return new Float32Array(batch).fill(asked ?? maker.budgets.budgetOf(served));
+  return new Float32Array(batch).fill(named ?? maker.budgets.budgetOf(served));
 }
 
 async function pixelsOf(

@@ -4,7 +4,7 @@ import type { Catalog } from '../catalog/catalog.js';
 import { asLanguageModel, type ServedLanguageModel, type ServedVersion } from '../catalog/served-version.js';
 import type { EndEvent, GenerationEvent } from '../generation/event.js';
 import type { GenerationRequest, GenerationTerms, Sampling } from '../generation/request.js';
-import type { BudgetPolicy } from './budget.js';
+import { type BudgetPolicy, namedBudget } from './budget.js';
 import type { InferenceObserver, InferenceRecord } from './record.js';
 import type { TextSource } from './text-source.js';
 import { tellAll } from './tell.js';
@@ -86,7 +86,8 @@ export class Generation {
       release = served.acquire();
       const { priority, timeoutMs, ...asked } = call.contents();
       meter = this.openMeter(served);
-      const budget = served.manifest.budget === null ? undefined : (asked.budget ?? this.budgets.budgetOf(served));
+      const named = namedBudget(served, asked.budget);
+      const budget = served.manifest.budget === null ? undefined : (named ?? this.budgets.budgetOf(served));
       const terms = {
         priority,
         deadline: timeoutMs === undefined ? undefined : started + timeoutMs,

@@ -236,7 +236,11 @@ test('bad inputs: a code and a line that names them', async () => {
   await bad({ prompt: 'x' }, /unknown input "prompt", expected of text_input, stream/);
   await bad({ text_input: Uint8Array.of(0xff, 0xfe) }, /input text_input: BYTES that are not UTF-8/);
   await bad({ text_input: true }, /input text_input: datatype BOOL, expected BYTES/);
-  await bad({ text_input: '', sampling_parameters: '{"max_tokens": 0}' }, /maxTokens/);
+  await bad(
+    { text_input: '', sampling_parameters: '{"max_tokens": 0}' },
+    /max_tokens: 0, expected a whole number, 1 or more$/,
+  );
+  await bad({ budget: 0.5 }, /budget: 0\.5, expected none: version 2 of lm drops no tokens$/);
   await bad({ stream: 'yes' }, /input stream: datatype BYTES, expected BOOL/);
   await bad({ stream: true }, /input stream: true, which ModelInfer cannot answer/, Status.UNIMPLEMENTED);
   await bad({ text_input: 'x'.repeat(2 * textContext) }, new RegExp(`context of ${textContext} tokens`));
@@ -249,7 +253,7 @@ test('bad inputs: a code and a line that names them', async () => {
   await withSampling('{"temperature": -1}', /temperature/);
   await withSampling('{"temperature": 1e999}', /temperature/);
   await withSampling('{"top_k": 1.5}', /top_k: expected a whole number/);
-  await withSampling('{"top_p": 0}', /topP/);
+  await withSampling('{"top_p": 0}', /top_p: 0, expected a number above 0/);
   await withSampling('{"n": 2}', /n: is not supported, expected 1/);
   await withSampling('{"presence_penalty": 0.5}', /presence_penalty: is not supported, expected 0/);
   await withSampling('{"use_beam_search": true}', /use_beam_search: is not supported, expected false/);

@@ -13,9 +13,11 @@ export function laneOf(
     version,
     policy: manifest.method?.policy ?? 'unpruned',
     answer(batch, signal) {
+      // A version without a budget has none to be asked with, whatever the others are compared at.
+      const asked = manifest.budget === null ? undefined : budget;
       const contents = () => {
         const input = batch.input();
-        return { inputs: new Map([[input.name, input]]), outputs: ['logits'], budget };
+        return { inputs: new Map([[input.name, input]]), outputs: ['logits'], budget: asked };
       };
       const call = { model, version: String(version), purpose: 'comparison', contents } as const;
       return inference.infer(call, signal, ({ outputs, run }) => {

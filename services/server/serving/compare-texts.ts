@@ -31,7 +31,9 @@ export function textLaneOf(source: TextSource, manifest: TextManifest, workload:
     version,
     policy: method?.policy ?? 'unpruned',
     async answer({ prompt }, signal): Promise<TextAnswer> {
-      const { maxTokens, budget } = workload;
+      const { maxTokens } = workload;
+      // A version without a budget has none to be asked with, whatever the others are compared at.
+      const budget = manifest.budget === null ? undefined : workload.budget;
       const sampling = { temperature: 0, repetitionPenalty: 1 };
       const asked = { model, version, prompt, sampling, maxTokens, budget, ignoreEos: true };
       const tokens: number[] = [];
