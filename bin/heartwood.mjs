@@ -1,6 +1,7 @@
 #!/usr/bin/env node
-// The command line from a checkout: installs and builds what is missing, then hands over.
-import { prepare } from '../scripts/prepare.mjs';
+// The command line. From a checkout it first installs and builds what is missing; an image has what was built, and no scripts.
+import { existsSync } from 'node:fs';
 
-prepare();
+const scripts = new URL('../scripts/prepare.mjs', import.meta.url);
+if (existsSync(scripts)) (await import(scripts)).prepare();
 await import('../dist/services/cli/main.js');

@@ -19,6 +19,7 @@ const commands: Readonly<Record<string, () => Promise<Make>>> = {
   serve: async () => (await import('./commands/serve.js')).serveCommand,
   pruner: async () => (await import('./commands/pruner.js')).prunerCommand,
   worker: async () => (await import('./commands/pruner.js')).workerCommand,
+  health: async () => (await import('./commands/health.js')).healthCommand,
   train: async () => (await import('./commands/train.js')).trainCommand,
   demo: async () => (await import('./commands/demo.js')).demoCommand,
 };

@@ -12,6 +12,12 @@ export interface ConnectionOptions {
   /** PEM files that the client shows who it is by (mutual TLS). */
   readonly tlsCert?: string;
   readonly tlsKey?: string;
+  /** TLS with the authorities that are usual, as an address with https:// has it. */
+  readonly tls?: boolean;
+  /** The name that the server's certificate is to have (default: that of the address). */
+  readonly tlsServerName?: string;
+  /** False: any certificate will do. For a probe that asks its own machine; who else does so talks to anyone (default: true). */
+  readonly tlsVerify?: boolean;
   /** Sent with every call. */
   readonly authToken?: string;
 }
@@ -26,19 +32,17 @@ export interface Connection {
  * @param address host:port, or https://host:port
  * @throws HeartwoodError INVALID_ARGUMENT naming the file that is no good
  */
-export function openChannel(
-  address: string,
-  { maxMessageBytes = 64 * 1024 * 1024, tlsCa, tlsCert, tlsKey, authToken }: ConnectionOptions = {},
-  extra: ChannelOptions = {},
-): Connection {
+export function openChannel(address: string, options: ConnectionOptions = {}, extra: ChannelOptions = {}): Connection {
+  const { maxMessageBytes = 64 * 1024 * 1024, tlsCa, tlsCert, tlsKey, tlsServerName, authToken } = options;
   if ((tlsCert === undefined) !== (tlsKey === undefined))
     throw invalid(
       `option ${tlsCert === undefined ? 'tlsCert' : 'tlsKey'}: expected a file beside the other's, got none`,
     );
-  const secure = tlsCa !== undefined || tlsCert !== undefined || address.startsWith('https://');
-  const channel = createChannel(address, secure ? credentialsOf(tlsCa, tlsCert, tlsKey) : undefined, {
+  const secure = options.tls === true || tlsCa !== undefined || tlsCert !== undefined || address.startsWith('https://');
+  const channel = createChannel(address, secure ? credentialsOf(options) : undefined, {
     'grpc.max_receive_message_length': maxMessageBytes,
     'grpc.max_send_message_length': maxMessageBytes,
+    ...(tlsServerName === undefined ? {} : { 'grpc.ssl_target_name_override': tlsServerName }),
     ...extra,
   });
   const clients = createClientFactory();
@@ -52,14 +56,17 @@ export function openChannel(
   };
 }
 
-function credentialsOf(ca: string | undefined, cert: string | undefined, key: string | undefined): ChannelCredentials {
+function credentialsOf(options: ConnectionOptions): ChannelCredentials {
+  const { tlsCa: ca, tlsCert: cert, tlsKey: key, tlsVerify = true } = options;
   const files = [
     ca && read(ca, 'certificates of authorities in PEM'),
     key && read(key, 'a private key in PEM'),
     cert && read(cert, 'a certificate chain in PEM'),
   ].map((bytes) => bytes || null);
   try {
-    return ChannelCredentials.createSsl(...(files as [Buffer | null, Buffer | null, Buffer | null]));
+    const given = files as [Buffer | null, Buffer | null, Buffer | null];
+    const anyone = { rejectUnauthorized: false, checkServerIdentity: () => undefined };
+    return ChannelCredentials.createSsl(...given, ...(tlsVerify ? [] : [anyone]));
   } catch (cause) {
     const named = [ca, key, cert].filter((path) => path !== undefined).join(', ');
     throw invalid(`${named}: expected certificates and a key in PEM that belong together: ${messageOf(cause)}`, cause);
