@@ -7,8 +7,14 @@ import {
 } from '../../proto/gen/grpc/health/v1/health.js';
 
 /**
+ * The name that is SERVING for as long as the process answers, while it loads and while it stops too: what a liveness probe asks for, so that
+ * a model that takes long is no reason to start the process anew.
+ */
+export const liveness = 'heartwood.live';
+
+/**
  * What the health service answers: '' is the server, which the services go along with; parts (models, versions) have each their own
- * state. Nothing is SERVING before `start` and after `stop`.
+ * state. But for {@link liveness} nothing is SERVING before `start` and after `stop`.
  */
 export class Health {
   #phase: 'starting' | 'serving' | 'stopping' | 'ended' = 'starting';
@@ -37,7 +43,7 @@ export class Health {
     if (this.#phase === 'starting') this.#become('serving');
   }
 
-  /** Every name is NOT_SERVING from now on; who watches is told. */
+  /** Every name but that of liveness is NOT_SERVING from now on; who watches is told. */
   stop(): void {
     this.#become('stopping');
   }
@@ -56,7 +62,7 @@ export class Health {
         return { status };
       },
       list: async () => {
-        const names = ['', ...this.#services, ...this.#parts.keys()];
+        const names = ['', liveness, ...this.#services, ...this.#parts.keys()];
         const statuses = names.map((name) => [name, { status: this.#status(name)! }] as const);
         return { statuses: Object.fromEntries(statuses) };
       },
@@ -79,6 +85,7 @@ export class Health {
   }
 
   #status(name: string): ServingStatus | undefined {
+    if (name === liveness) return this.#phase === 'ended' ? ServingStatus.NOT_SERVING : ServingStatus.SERVING;
     const known = name === '' || this.#services.includes(name);
     const ready = known || this.#parts.get(name);
     if (ready === undefined) return undefined;

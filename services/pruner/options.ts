@@ -1,3 +1,4 @@
+import { isAbsolute } from 'node:path';
 import { z } from 'zod';
 import { optionErrorOf } from '../settings/option-error.js';
 import { transportShape } from '../grpc/settings.js';
@@ -5,6 +6,7 @@ import { millisecondsOrNone, pollMilliseconds } from '../settings/milliseconds.j
 
 const port = z.int().min(0).max(65535);
 const atLeastOne = z.int().min(1);
+const roots = z.array(z.string().refine(isAbsolute, 'expected the absolute path of a folder')).min(1).optional();
 
 const schema = z.object({
   ...transportShape,
@@ -14,6 +16,9 @@ const schema = z.object({
   dataDirectory: z.string().min(1),
   /** `postgres://…`; a database inside this process when absent. */
   database: z.string().min(1).optional(),
+  /** Folders below which requests may name models, and calibration data; anywhere when absent. */
+  modelRoots: roots,
+  dataRoots: roots,
   /** gRPC; 0 takes a free one, which the log's `ready` line names. */
   port: port.default(8003),
   /** Prometheus; 0 takes a free one. */

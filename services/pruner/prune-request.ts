@@ -1,10 +1,11 @@
 import { stat } from 'node:fs/promises';
-import { basename, dirname, isAbsolute, join } from 'node:path';
+import { basename, dirname, isAbsolute, join, resolve } from 'node:path';
 import { bundledNames, isBundled } from '../../libs/data/bundled.js';
 import { HeartwoodError, invalid } from '../../libs/errors/error.js';
 import { bitsFrom, type Bits } from '../../libs/models/quantisation/blocks.js';
 import { checkName } from '../../libs/store/names.js';
 import type { PruneRequest as WireRequest } from '../../proto/gen/heartwood/pruning/v1/pruning.js';
+import { type AllowedRoots, checkAllowed } from './allowed-paths.js';
 
 export const POLICIES = ['curvature', 'heart', 'taylor', 'attention', 'tome', 'magnitude', 'random'] as const;
 export const UNITS = ['tokens', 'heads', 'neurons', 'bits'] as const;
@@ -32,9 +33,10 @@ export interface JobRequest {
 
 /**
  * Checks a request as it came and fills in the defaults.
- * @throws HeartwoodError INVALID_ARGUMENT, or NOT_FOUND for a path without anything there; the message names the field
+ * @throws HeartwoodError INVALID_ARGUMENT, PERMISSION_DENIED for a path outside of the roots, or NOT_FOUND for one without anything there;
+ *   the message names the field
  */
-export async function checkRequest(request: WireRequest | undefined): Promise<JobRequest> {
+export async function checkRequest(request: WireRequest | undefined, roots: AllowedRoots = {}): Promise<JobRequest> {
   if (!request) throw invalid('request: expected what to prune, got nothing');
   const checked: JobRequest = {
     modelDirectory: checkPath(request.modelDirectory, 'model_directory', 'the folder of a model'),
@@ -50,6 +52,7 @@ export async function checkRequest(request: WireRequest | undefined): Promise<Jo
     seed: request.seed,
     confidence: checkConfidence(request.confidence ?? 0.95),
   };
+  await checkAllowed(checked, roots);
   await checkThere(checked);
   return checked;
 }
@@ -71,7 +74,8 @@ function checkPath(path: string, field: string, what: string): string {
     throw invalid(
       `${field}: expected an absolute path (of the pruner's machine), got ${JSON.stringify(path.slice(0, 200))}`,
     );
-  return path;
+  // Without `..`, which the file system reads after symbolic links and `join` before.
+  return resolve(path);
 }
 
 function checkTarget({ lossBudget, flopsSaved }: WireRequest): { lossBudget: number } | { flopsSaved: number } {

@@ -7,6 +7,7 @@ import { optionError } from '../settings/option-error.js';
 import { createRegistry, type MetricsEndpoint, serveMetrics } from '../../libs/telemetry/metrics.js';
 import { PruningServiceDefinition } from '../../proto/gen/heartwood/pruning/v1/pruning.js';
 import { openTransport, type Transport } from '../grpc/transport.js';
+import { checkAllowed } from './allowed-paths.js';
 import { defaultWork } from './default-work.js';
 import { type PrunerOptions, type PrunerSettings, settingsOf } from './options.js';
 import type { JobRequest } from './prune-request.js';
@@ -47,7 +48,7 @@ export async function startPruner(options: PrunerOptions, parts: PrunerParts = {
   let grpcPort: number;
   try {
     transport = await openTransport(settings, { port: settings.port, log, registry: engine.registry, report });
-    transport.add(PruningServiceDefinition, pruningService(engine.jobs, transport.stopping));
+    transport.add(PruningServiceDefinition, pruningService(engine.jobs, transport.stopping, settings));
     grpcPort = await transport.listen();
   } catch (error) {
     await Promise.all([engine.stop(), transport?.stop(0)]);
@@ -123,6 +124,7 @@ async function startEngine(settings: PrunerSettings, log: Logger, given: PruneWo
       work: async (request, context: JobContext) => {
         const job = context.jobId;
         log.info({ event: 'job', job }, 'job taken up');
+        await checkAllowed(request as JobRequest, settings);
         const asked = { ...(request as JobRequest), repository: repository.directory, publication: job };
         const outcome = await work(asked, { ...context, runtime });
         log.info({ event: 'job', job, version: outcome.version }, 'job done');

@@ -3,6 +3,7 @@ import { HeartwoodError, invalid } from '../../libs/errors/error.js';
 import type { Jobs } from '../../libs/store/jobs/jobs.js';
 import type { PruningServiceImplementation } from '../../proto/gen/heartwood/pruning/v1/pruning.js';
 import { toRecordStates, toWireJob } from './job-messages.js';
+import type { AllowedRoots } from './allowed-paths.js';
 import { checkRequest } from './prune-request.js';
 import { STAGES } from './prune-work.js';
 import { reportOf } from './report.js';
@@ -11,11 +12,15 @@ const PAGE = 100;
 const LARGEST_PAGE = 1000;
 
 /** The handlers of `heartwood.pruning.v1.PruningService`. @param stopping aborted when the service stops, which ends its streams */
-export function pruningService(jobs: Jobs, stopping: AbortSignal): PruningServiceImplementation {
+export function pruningService(
+  jobs: Jobs,
+  stopping: AbortSignal,
+  roots: AllowedRoots = {},
+): PruningServiceImplementation {
   return {
     async createJob({ requestId, request }) {
       if (requestId.length > 128) throw invalid(`request_id: expected at most 128 characters, got ${requestId.length}`);
-      return toWireJob(await jobs.create(await checkRequest(request), STAGES, requestId));
+      return toWireJob(await jobs.create(await checkRequest(request, roots), STAGES, requestId));
     },
 
     async getJob({ id }) {

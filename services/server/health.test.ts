@@ -2,13 +2,14 @@ import assert from 'node:assert/strict';
 import { appendFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { type Client, createClient, Status } from 'nice-grpc';
+import { type CallContext, type Client, createClient, Status } from 'nice-grpc';
 import {
   type HealthCheckResponse,
   HealthCheckResponse_ServingStatus as ServingStatus,
   HealthDefinition,
 } from '../../proto/gen/grpc/health/v1/health.js';
 import { openChannel } from '../grpc/channel.js';
+import { Health, liveness } from '../grpc/health.js';
 import { meanModel, publishGraph } from './testing/fixture-models.js';
 import { liveServer, type LiveServer, refused, until } from './testing/live-server.js';
 
@@ -39,6 +40,15 @@ test('the server, its services, its models and versions each have a state', asyn
     await refused(health.check({ service: name }), Status.NOT_FOUND, /^service: nothing here by that name$/);
   const { statuses } = await health.list({});
   for (const name of names) assert.deepEqual(statuses[name], { status: SERVING }, name);
+});
+
+test('a process is alive before it has loaded anything, and knows of nothing else that is SERVING', async () => {
+  const loading = new Health();
+  loading.announce(['some.Service']);
+  const { statuses } = await loading.service().list({}, {} as CallContext);
+  const states = Object.fromEntries(Object.entries(statuses ?? {}).map(([name, answer]) => [name, answer?.status]));
+  assert.deepEqual(states, { '': NOT_SERVING, 'some.Service': NOT_SERVING, [liveness]: SERVING });
+  assert.equal(await check(liveness), SERVING);
 });
 
 test('a version that cannot be loaded is NOT_SERVING, the model goes on by another one', async () => {
@@ -87,7 +97,7 @@ test('a stop says NOT_SERVING for every name before the port closes, then ends t
     ]);
     // The port still answers while balancers take note.
     for (const [name, { status }] of Object.entries((await client.list({})).statuses))
-      assert.equal(status, NOT_SERVING, name);
+      assert.equal(status, name === liveness ? SERVING : NOT_SERVING, name);
     for (const next of watches) await refused(next(), Status.UNAVAILABLE, /the server is stopping/);
     await stopped;
   } finally {

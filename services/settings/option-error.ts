@@ -5,6 +5,8 @@ import { type HeartwoodError, invalid } from '../../libs/errors/error.js';
 const named: Readonly<Record<string, string>> = {
   // Given once for each.
   loadModels: '--load-model',
+  modelRoots: '--model-root',
+  dataRoots: '--data-root',
   warmUp: '--no-warm-up',
   // No flag, since the arguments of a process can be read by others.
   authToken: 'HEARTWOOD_AUTH_TOKEN',
