@@ -1,0 +1,112 @@
+{{/* The parts that the pods have in common. Where they take (list . "server"), the second is the component. */}}
+
+{{- define "heartwood.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: { type: RuntimeDefault }
+{{- end -}}
+
+{{- define "heartwood.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+runAsNonRoot: true
+capabilities: { drop: [ALL] }
+{{- end -}}
+
+{{/* What every pod says before its containers. No variables of Services: their names would begin with HEARTWOOD_, as the settings do. */}}
+{{- define "heartwood.podHead" -}}
+serviceAccountName: {{ include "heartwood.serviceAccountName" . }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "heartwood.placement" -}}
+{{- $root := index . 0 -}}
+{{- $component := index . 1 -}}
+{{- $values := index $root.Values $component -}}
+{{- with $values.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- $together := include "heartwood.together" . }}
+{{- if or $together $values.nodeAffinity $values.podAntiAffinity }}
+affinity:
+  {{- with $values.nodeAffinity }}
+  nodeAffinity: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $values.podAntiAffinity }}
+  podAntiAffinity: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $together }}
+  podAffinity: {{- . | nindent 4 }}
+  {{- end }}
+{{- end }}
+{{- end -}}
+
+{{/*
+Pods that share a folder of a node, or a volume that one node has, belong on one node. The first of them matches its own term, which the
+scheduler lets pass. Not a DaemonSet, which is on many nodes by its nature: its pruner goes to one of them.
+*/}}
+{{- define "heartwood.together" -}}
+{{- $root := index . 0 -}}
+{{- $component := index . 1 -}}
+{{- $repository := $root.Values.repository -}}
+{{- $one := or (eq $repository.type "hostPath") (eq $repository.accessMode "ReadWriteOnce") -}}
+{{- if and $one (not (and (eq $component "server") (eq $root.Values.server.kind "DaemonSet"))) -}}
+requiredDuringSchedulingIgnoredDuringExecution:
+  - topologyKey: kubernetes.io/hostname
+    labelSelector:
+      matchLabels:
+        app.kubernetes.io/instance: {{ $root.Release.Name }}
+        heartwood/repository: {{ include "heartwood.fullname" $root }}
+{{- end -}}
+{{- end -}}
+
+{{- define "heartwood.podMetadata" -}}
+{{- $root := index . 0 -}}
+{{- $values := index $root.Values (index . 1) -}}
+labels:
+  {{- include "heartwood.labels" . | nindent 2 }}
+  heartwood/repository: {{ include "heartwood.fullname" $root }}
+  {{- with $values.podLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with $values.podAnnotations }}
+annotations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- define "heartwood.repositoryVolume" -}}
+- name: repository
+  {{- if eq .Values.repository.type "hostPath" }}
+  # Not made when it is missing: it would belong to root.
+  hostPath: { path: {{ .Values.repository.hostPath | quote }}, type: Directory }
+  {{- else }}
+  persistentVolumeClaim: { claimName: {{ include "heartwood.repositoryClaim" . }} }
+  {{- end }}
+{{- end -}}
+
+{{/* The limit of CPUs, rounded up; the node's where there is none. */}}
+{{- define "heartwood.cpuLimit" -}}
+- name: CPU_LIMIT
+  valueFrom:
+    resourceFieldRef: { resource: limits.cpu, divisor: '1' }
+{{- end -}}
+
+{{- define "heartwood.threads" -}}
+{{- if .threads }}{{ .threads }}{{ else }}$(CPU_LIMIT){{ end -}}
+{{- end -}}
