@@ -336,6 +336,24 @@ const rows = [
         ],
       },
       {
+        title: 'Execution provider',
+        kind: 'stat',
+        unit: 'short',
+        targets: [['heartwood_provider_info{state="chosen"}', '{{instance}} {{provider}}']],
+      },
+      {
+        title: 'Fell back to the CPU',
+        kind: 'stat',
+        unit: 'short',
+        red: 1,
+        targets: [
+          [
+            'sum by (instance, provider, at) (increase(heartwood_provider_fallbacks_total[$__range]))',
+            '{{instance}} {{provider}} {{at}}',
+          ],
+        ],
+      },
+      {
         title: 'Versions',
         kind: 'stat',
         unit: 'bool_yes_no',

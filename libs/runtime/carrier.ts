@@ -35,7 +35,8 @@ export interface Carrier<Request> {
 /** A worker's data is outside of its JavaScript heap; by default V8 would let each take up to 48 MiB for a few objects a request. */
 const maxYoungGenerationSizeMb = 6;
 
-type Start = <Request, Reply>(entry: URL, events: CarrierEvents<Reply>) => Carrier<Request>;
+/** @param quiet whether a process's stderr is dropped; a thread's is this process's */
+type Start = <Request, Reply>(entry: URL, events: CarrierEvents<Reply>, quiet: boolean) => Carrier<Request>;
 
 export const carriers: Readonly<Record<Isolation, Start>> = { thread: startThread, process: startProcess };
 
@@ -56,12 +57,12 @@ function startThread<Request, Reply>(entry: URL, events: CarrierEvents<Reply>): 
   };
 }
 
-function startProcess<Request, Reply>(entry: URL, events: CarrierEvents<Reply>): Carrier<Request> {
+function startProcess<Request, Reply>(entry: URL, events: CarrierEvents<Reply>, quiet: boolean): Carrier<Request> {
   // Structured clone, so that typed arrays arrive as they are. Its lines on stderr are ours; stdout is for results.
   const child: ChildProcess = fork(fileURLToPath(entry), [], {
     serialization: 'advanced',
     env: withHugePages(process.env),
-    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    stdio: ['ignore', 'ignore', quiet ? 'ignore' : 'inherit', 'ipc'],
   });
   const unref = (): void => {
     child.unref();

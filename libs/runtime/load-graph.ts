@@ -27,6 +27,9 @@ export async function loadGraph(
       run: session.run.bind(session),
       allocate: session.allocate.bind(session),
       instances: session.instances,
+      get provider() {
+        return session.provider;
+      },
       broken: session.broken,
       runTimed: session.runTimed.bind(session),
       runLate: session.runLate.bind(session),

@@ -1,3 +1,4 @@
+import type { ProviderName } from './providers/index.js';
 import type { NumericType, TensorInfo, TensorValue, TypedData } from './tensor.js';
 
 /** What the main thread asks of a worker. One request is under way at a time; the queue is the main thread's. */
@@ -27,6 +28,8 @@ export type WorkerRequest =
       readonly tensors: ResidentSpec;
       readonly bound: ResidentBinding;
     }
+  /** What the runtime was built with. */
+  | { readonly kind: 'backends' }
   | { readonly kind: 'free'; readonly memory: number }
   | { readonly kind: 'dispose'; readonly session: number }
   | { readonly kind: 'close' };
@@ -73,8 +76,11 @@ export interface OutputTensor {
 export interface SessionSettings {
   readonly optimization: 'disabled' | 'basic' | 'extended' | 'all';
   readonly prepacking: boolean;
-  readonly providers: readonly string[];
+  readonly provider: ProviderName;
+  /** Whether loading fails where the provider has no kernel for a node, in place of leaving it to the CPU. */
+  readonly strict?: boolean;
   readonly profile: string | undefined;
+  /** 0: as many as the runtime thinks best. */
   readonly threads: number;
   readonly spinning: boolean;
 }
@@ -82,5 +88,6 @@ export interface SessionSettings {
 export type WorkerReply =
   | { readonly kind: 'loaded'; readonly inputs: readonly TensorInfo[]; readonly outputs: readonly TensorInfo[] }
   | { readonly kind: 'result'; readonly outputs: Record<string, TensorValue>; readonly durationMs: number }
+  | { readonly kind: 'backends'; readonly names: readonly string[] }
   | { readonly kind: 'done' }
   | { readonly kind: 'failed'; readonly message: string };

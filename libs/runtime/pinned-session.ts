@@ -16,6 +16,8 @@ import {
   type ResidentView,
   unbound,
 } from './resident.js';
+import { oneLine } from './one-line.js';
+import type { ProviderName } from './providers/index.js';
 import type { Feeds, Into, LateRun, RunOptions, Session, TimedRun } from './runtime.js';
 import type { Loaded, Slot } from './slot.js';
 import type { Prepared } from './worker-queue.js';
@@ -33,6 +35,7 @@ export class PinnedSession implements Session {
     private readonly slots: readonly Slot[],
     private readonly id: number,
     loaded: Loaded,
+    readonly provider: ProviderName,
     readonly broken: Promise<HeartwoodError>,
     private readonly memoryId: () => number,
   ) {
@@ -207,9 +210,4 @@ function disposed(): HeartwoodError {
 
 function unexpected(reply: WorkerReply): HeartwoodError {
   return internal(`the runtime worker answered ${reply.kind} out of turn`);
-}
-
-/** An error's text as one line. */
-export function oneLine(message: string): string {
-  return message.replace(/\s+/g, ' ').trim();
 }

@@ -1,21 +1,26 @@
 /** ONNX Runtime sessions in workers: a run blocks the thread it is on, so none is on the main one. */
 import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { HeartwoodError, invalid } from '../errors/error.js';
+import { HeartwoodError, invalid, messageOf } from '../errors/error.js';
 import type { Isolation } from './carrier.js';
 import type { OutputTensor, ResidentBinding, ResidentSpec, RowCopy, SessionSettings } from './messages.js';
-import { oneLine, PinnedSession } from './pinned-session.js';
+import { oneLine } from './one-line.js';
+import { PinnedSession } from './pinned-session.js';
+import { type ProviderName, providers } from './providers/index.js';
 import type { ResidentMemory, ResidentView } from './resident.js';
 import { type Loaded, Slot, type WorkerRestart } from './slot.js';
 import type { TensorInfo, TensorValue } from './tensor.js';
+import { TrialSession } from './trial-session.js';
 
 export interface SessionOptions {
   /** The runtime's own graph optimisations. Default 'all'. */
   readonly optimization?: 'disabled' | 'basic' | 'extended' | 'all';
   /** Copies weights into the layout of the kernels: faster products, about twice the memory. Default true. */
   readonly prepacking?: boolean;
-  /** Execution providers, first choice first. Default ['cpu']. */
-  readonly providers?: readonly string[];
+  /** What runs it. Default: the runtime's. */
+  readonly provider?: ProviderName;
+  /** Whether its runs write into tensors that they were fed with; not every provider can. Default false. */
+  readonly inPlace?: boolean;
   /** Whether the threads of its runs wait busily for work. Default as the runtime's. */
   readonly spinning?: boolean;
   /** File prefix of a Chrome trace that is written when the session is disposed. */
@@ -70,6 +75,8 @@ export interface Session {
   readonly outputs: readonly TensorInfo[];
   /** Runs that can go side by side. */
   readonly instances: number;
+  /** What runs it now: the CPU in place of the one that was asked for, where that could not. */
+  readonly provider: ProviderName;
   /**
    * Runs the model. Feeds must stay as they are until the promise settles.
    * Throws INVALID_ARGUMENT (a feed that is missing, unknown, or of the wrong type or shape), CANCELLED, UNAVAILABLE
@@ -124,8 +131,33 @@ export interface RuntimeOptions {
    * replaced, and is UNAVAILABLE. Threads cannot be ended in the middle of a run. Default: any.
    */
   readonly runLimitMs?: number;
+  /** What runs the sessions that name no provider. Default 'cpu'. */
+  readonly provider?: ProviderName;
+  /** Whether a session that its provider cannot load or run is refused, in place of falling back to the CPU. Default false. */
+  readonly providerRequired?: boolean;
+  /** Told of every session that fell back to the CPU. */
+  readonly onFallback?: (fallback: ProviderFallback) => void;
   /** Told of every worker that died and was replaced. */
   readonly onRestart?: (restart: WorkerRestart) => void;
+}
+
+/** Where a provider failed: at a graph that it is not used for, at loading one, at its first run, or at that run's answer, which is not the CPU's. */
+export const fallbackPhases = ['graph', 'load', 'run', 'answer'] as const;
+
+const refusals: Readonly<Record<(typeof fallbackPhases)[number], string>> = {
+  graph: 'is not used for it',
+  load: 'cannot load it',
+  run: 'cannot run it',
+  answer: 'answers otherwise',
+};
+
+/** A session that runs on the CPU in place of the provider that was asked for. */
+export interface ProviderFallback {
+  readonly provider: ProviderName;
+  readonly at: (typeof fallbackPhases)[number];
+  /** The model's file, or that it was bytes. */
+  readonly model: string;
+  readonly reason: string;
 }
 
 /** Starts a pool of workers (lazily: a thread is made when a session first needs it). */
@@ -143,7 +175,7 @@ export function createRuntime(options: RuntimeOptions = {}): Runtime {
         options.runLimitMs,
       ),
   );
-  return new WorkerRuntime(slots, threads, options.spinning ?? false);
+  return new WorkerRuntime(slots, threads, options);
 }
 
 function count(name: string, value: number): number {
@@ -159,7 +191,7 @@ class WorkerRuntime implements Runtime {
   constructor(
     private readonly slots: readonly Slot[],
     private readonly threads: number,
-    private readonly spinning: boolean,
+    private readonly options: Pick<RuntimeOptions, 'spinning' | 'provider' | 'providerRequired' | 'onFallback'>,
   ) {}
 
   async load(model: string | Uint8Array, options: SessionOptions = {}): Promise<Session> {
@@ -167,14 +199,59 @@ class WorkerRuntime implements Runtime {
     const label = typeof model === 'string' ? model : 'model bytes';
     if (typeof model === 'string' && !existsSync(model))
       throw new HeartwoodError('NOT_FOUND', `${model}: no such file`);
+    const provider = options.provider ?? this.options.provider ?? 'cpu';
+    if (provider === 'cpu') return this.#load(model, label, options, 'cpu');
+    const instead = (at: ProviderFallback['at'], reason: string) =>
+      this.#loadOnCpu(model, options, { provider, at, model: label, reason });
+    const { inPlaceCaches } = providers[provider].cannot;
+    if (options.inPlace === true && inPlaceCaches !== undefined) return instead('graph', inPlaceCaches);
+    try {
+      const first = await this.#load(model, label, options, provider);
+      return new TrialSession(first, {
+        onCpu: () => this.#load(model, label, options, 'cpu'),
+        failed: (at, reason) => this.#fallBack({ provider, at, model: label, reason }),
+      });
+    } catch (thrown) {
+      // A worker that died of it may have died of the provider.
+      if (!(thrown instanceof HeartwoodError) || !['INVALID_ARGUMENT', 'UNAVAILABLE'].includes(thrown.code))
+        throw thrown;
+      return instead('load', oneLine(messageOf(thrown.cause ?? thrown)));
+    }
+  }
+
+  /** Throws FAILED_PRECONDITION where the provider is required, and as `load`: then the model is to blame, and nothing fell back. */
+  async #loadOnCpu(model: string | Uint8Array, options: SessionOptions, fallback: ProviderFallback): Promise<Session> {
+    if (this.options.providerRequired === true) this.#fallBack(fallback);
+    const session = await this.#load(model, fallback.model, options, 'cpu');
+    this.#fallBack(fallback);
+    return session;
+  }
+
+  /** Tells of it, or throws FAILED_PRECONDITION where the provider is required. */
+  #fallBack(fallback: ProviderFallback): void {
+    const { provider, at, model, reason } = fallback;
+    if (this.options.providerRequired === true)
+      throw new HeartwoodError(
+        'FAILED_PRECONDITION',
+        `${model}: the required provider ${provider} ${refusals[at]}: ${reason}`,
+      );
+    this.options.onFallback?.(fallback);
+  }
+
+  async #load(
+    model: string | Uint8Array,
+    label: string,
+    options: SessionOptions,
+    provider: ProviderName,
+  ): Promise<Session> {
     const instances = Math.min(count('instances', options.instances ?? 1), this.slots.length);
     const settings: SessionSettings = {
       optimization: options.optimization ?? 'all',
       prepacking: options.prepacking ?? true,
-      providers: options.providers ?? ['cpu'],
+      provider,
       profile: options.profile,
       threads: this.threads,
-      spinning: options.spinning ?? this.spinning,
+      spinning: options.spinning ?? this.options.spinning ?? false,
     };
     const id = this.#nextSession++;
     const slots = [...this.slots].sort((a, b) => a.sessions - b.sessions).slice(0, instances);
@@ -193,7 +270,7 @@ class WorkerRuntime implements Runtime {
       throw invalid(`${label}: not a model that the runtime can load: ${oneLine(reason.message)}`, reason);
     }
     const [loaded] = loads as PromiseFulfilledResult<Loaded>[];
-    return new PinnedSession(slots, id, loaded!.value, broken, () => this.#nextMemory++);
+    return new PinnedSession(slots, id, loaded!.value, provider, broken, () => this.#nextMemory++);
   }
 
   processes(): ReadonlyMap<number, number> {

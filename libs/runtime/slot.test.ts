@@ -13,7 +13,7 @@ import type { TensorValue } from './tensor.js';
 const settings: SessionSettings = {
   optimization: 'all',
   prepacking: true,
-  providers: ['cpu'],
+  provider: 'cpu',
   profile: undefined,
   threads: 1,
   spinning: false,

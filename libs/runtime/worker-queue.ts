@@ -39,6 +39,8 @@ export interface WorkerOptions<Request> {
   /** What an error calls the worker. */
   readonly label: string;
   readonly isolation?: Isolation;
+  /** Whether a process's lines on stderr are dropped: for one that is expected to fail. Default false. */
+  readonly quiet?: boolean;
   /** Milliseconds that a request may take, where the worker is a process: one that takes longer is killed. Default: any. */
   readonly limitMs?: number | undefined;
   /** Told once, when the worker is gone without having been closed. */
@@ -59,14 +61,15 @@ export class WorkerQueue<Request, Reply> {
   #closing = false;
 
   constructor(private readonly options: WorkerOptions<Request>) {
-    const { entry, label, isolation = 'thread' } = options;
+    const { entry, label, isolation = 'thread', quiet = false } = options;
     let exited = (): void => undefined;
     this.#exited = new Promise((resolve) => (exited = resolve));
-    this.#carrier = carriers[isolation]<Request, Reply>(entry, {
-      message: (reply) => this.#finish(reply),
-      lost: (reason) => this.#lose(`the ${label} worker ${reason}`),
+    const events = {
+      message: (reply: Reply) => this.#finish(reply),
+      lost: (reason: string) => this.#lose(`the ${label} worker ${reason}`),
       exited,
-    });
+    };
+    this.#carrier = carriers[isolation]<Request, Reply>(entry, events, quiet);
   }
 
   get alive(): boolean {

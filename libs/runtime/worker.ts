@@ -1,8 +1,9 @@
 /** Entry of a worker, thread or process: holds ONNX Runtime sessions and answers one request at a time (a run blocks its thread). */
-import { env, InferenceSession, Tensor } from 'onnxruntime-node';
+import { env, InferenceSession, listSupportedBackends, Tensor } from 'onnxruntime-node';
 import { IN_PLACE } from '../onnx/ops/sequence.js';
 import { hostPort } from './host-port.js';
 import type { OutputTensor, SessionSettings, ViewReference, WorkerReply, WorkerRequest } from './messages.js';
+import { providers } from './providers/index.js';
 import { release } from './release.js';
 import { ResidentStore } from './resident-store.js';
 import {
@@ -34,7 +35,7 @@ env.logLevel = 'fatal';
 
 function onnxOptions(settings: SessionSettings): InferenceSession.SessionOptions {
   return {
-    executionProviders: [...settings.providers],
+    executionProviders: [...providers[settings.provider].executionProviders],
     graphOptimizationLevel: settings.optimization,
     intraOpNumThreads: settings.threads,
     interOpNumThreads: 1,
@@ -43,6 +44,8 @@ function onnxOptions(settings: SessionSettings): InferenceSession.SessionOptions
     extra: {
       session: {
         disable_prepacking: settings.prepacking ? '0' : '1',
+        // Not to be said of the CPU itself.
+        ...(settings.strict && settings.provider !== 'cpu' ? { disable_cpu_ep_fallback: '1' } : {}),
         intra_op: { allow_spinning: settings.spinning ? '1' : '0' },
       },
     },
@@ -182,6 +185,8 @@ async function answer(request: WorkerRequest): Promise<{ reply: WorkerReply; tra
       case 'allocate':
         resident.allocate(request.memory, request.session, request.tensors, request.bound);
         return { reply: { kind: 'done' } };
+      case 'backends':
+        return { reply: { kind: 'backends', names: listSupportedBackends().map(({ name }) => name) } };
       case 'free':
         resident.free(request.memory);
         return { reply: { kind: 'done' } };

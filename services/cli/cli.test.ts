@@ -98,6 +98,22 @@ describe('heartwood', () => {
     }
   });
 
+  it('tells which providers work, and which one auto would take', async () => {
+    const { auto, providers } = (await json(['providers'])) as {
+      auto: string;
+      providers: { provider: string; works: boolean; auto: boolean; reason?: string }[];
+    };
+    assert.deepEqual(
+      providers.map(({ provider }) => provider),
+      ['cpu', 'cuda', 'tensorrt', 'webgpu'],
+    );
+    assert.equal(providers.find((each) => each.auto)?.provider, auto);
+    for (const { provider, works, auto: taken, reason } of providers) {
+      if (provider === 'cpu') assert.equal(works, true);
+      if (!taken) assert.ok(reason, provider);
+    }
+  });
+
   it('answers what it cannot do in one line', async () => {
     await refuses(['evalute'], /unknown command 'evalute' .*evaluate/);
     await refuses(['list'], /required option '--repository <folder>' not specified/);

@@ -20,6 +20,7 @@ const commands: Readonly<Record<string, () => Promise<Make>>> = {
   pruner: async () => (await import('./commands/pruner.js')).prunerCommand,
   worker: async () => (await import('./commands/pruner.js')).workerCommand,
   health: async () => (await import('./commands/health.js')).healthCommand,
+  providers: async () => (await import('./commands/providers.js')).providersCommand,
   train: async () => (await import('./commands/train.js')).trainCommand,
   demo: async () => (await import('./commands/demo.js')).demoCommand,
 };

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { optionErrorOf } from '../settings/option-error.js';
 import { transportShape } from '../grpc/settings.js';
 import { millisecondsOrNone, pollMilliseconds } from '../settings/milliseconds.js';
+import { providerShape } from '../settings/provider.js';
 
 const port = z.int().min(0).max(65535);
 const atLeastOne = z.int().min(1);
@@ -10,6 +11,7 @@ const roots = z.array(z.string().refine(isAbsolute, 'expected the absolute path 
 
 const schema = z.object({
   ...transportShape,
+  ...providerShape,
   /** The model repository; made when it is missing. */
   repository: z.string().min(1),
   /** Folder of the embedded database and of the files that jobs keep until they have ended. */

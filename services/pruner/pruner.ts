@@ -8,6 +8,7 @@ import { createRegistry, type MetricsEndpoint, serveMetrics } from '../../libs/t
 import { PruningServiceDefinition } from '../../proto/gen/heartwood/pruning/v1/pruning.js';
 import { openTransport, type Transport } from '../grpc/transport.js';
 import { checkAllowed } from './allowed-paths.js';
+import { openProvider } from '../providers/open-provider.js';
 import { defaultWork } from './default-work.js';
 import { type PrunerOptions, type PrunerSettings, settingsOf } from './options.js';
 import type { JobRequest } from './prune-request.js';
@@ -36,7 +37,7 @@ export interface RunningPruner extends RunningWorker {
  * Starts a pruner: gRPC, metrics, and a worker that runs one job after the other. When it is ready the log has a line with
  * `"event":"ready"`, `grpcPort` and `metricsPort`.
  * @throws HeartwoodError INVALID_ARGUMENT (an option), UNAVAILABLE (a port or the database), FAILED_PRECONDITION (the data folder is
- *   another living pruner's)
+ *   another living pruner's, a provider that is required cannot be had)
  */
 export async function startPruner(options: PrunerOptions, parts: PrunerParts = {}): Promise<RunningPruner> {
   const settings = settingsOf(options);
@@ -103,12 +104,14 @@ export async function runUntilSignal(start: () => Promise<RunningWorker>): Promi
 /** Jobs, the worker that runs them, and the metrics: what a pruner and a worker have in common. */
 async function startEngine(settings: PrunerSettings, log: Logger, given: PruneWork | undefined) {
   const work = given ?? defaultWork;
+  const registry = createRegistry();
+  const provider = await openProvider(settings, registry, log);
   const repository = await openRepository(settings.repository, { create: true });
   const runtime = createRuntime({
     workers: settings.workers,
     ...(settings.threads ? { threads: settings.threads } : {}),
+    ...provider,
   });
-  const registry = createRegistry();
   const metrics = new PrunerMetrics(registry);
   let endpoint: MetricsEndpoint | undefined;
   let jobs: Jobs | undefined;

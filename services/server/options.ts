@@ -6,6 +6,7 @@ import { isolations } from '../../libs/runtime/carrier.js';
 import { transportShape } from '../grpc/settings.js';
 import { milliseconds, millisecondsOrNone, pollMilliseconds, positiveMilliseconds } from '../settings/milliseconds.js';
 import { optionError, optionErrorOf } from '../settings/option-error.js';
+import { providerShape } from '../settings/provider.js';
 import { generationSchema } from './generation/settings.js';
 import { loadControls } from './catalog/load-control.js';
 import { schedulingSchema } from './scheduling/settings.js';
@@ -15,6 +16,7 @@ const atLeastOne = z.int().min(1);
 
 const schema = z.object({
   ...transportShape,
+  ...providerShape,
   /** The model repository. */
   repository: z.string().min(1),
   /** gRPC; 0 takes a free one, which the log's `ready` line names. */

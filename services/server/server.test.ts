@@ -194,7 +194,7 @@ test('/metrics counts by model and version: outcomes, phases, tokens, FLOPs', as
   assert.match(text, /^heartwood_model_ready\{model="net",version="1"\} 1$/m);
   assert.match(
     text,
-    /^heartwood_model_info\{model="net",version="2",architecture="ViTForImageClassification",policy="curvature",default="true"\} 1$/m,
+    /^heartwood_model_info\{model="net",version="2",architecture="ViTForImageClassification",policy="curvature",default="true",provider="cpu"\} 1$/m,
   );
   assert.match(text, /^heartwood_model_budget_nats\{model="net",version="2"\} 0\.25$/m);
   assert.match(text, /^heartwood_model_queue_length\{model="net",version="1"\} 0$/m);

@@ -6,6 +6,7 @@ import { createRegistry, type MetricsEndpoint, serveMetrics } from '../../libs/t
 import { ServingServiceDefinition } from '../../proto/gen/heartwood/serving/v1/serving.js';
 import { GRPCInferenceServiceDefinition } from '../../proto/gen/open_inference_grpc.js';
 import { openTransport } from '../grpc/transport.js';
+import { openProvider } from '../providers/open-provider.js';
 import { LatencyController } from './adapting/latency/latency-controller.js';
 import { Shadowing } from './adapting/shadowing/shadowing.js';
 import { Catalog } from './catalog/catalog.js';
@@ -45,7 +46,7 @@ export interface RunningServer {
  * Starts a server: opens its ports, looks at the repository once, and resolves when what is there is loaded; then the log has a line
  * with `"event":"ready"`, `grpcPort` and `metricsPort`. From then on it keeps in step with the repository by polling.
  * Throws NOT_FOUND (no repository), INVALID_ARGUMENT (an option, a file of certificates or tokens), UNAVAILABLE (a port that is taken),
- * FAILED_PRECONDITION (an energy meter that was named is not there).
+ * FAILED_PRECONDITION (an energy meter that was named is not there, a provider that is required cannot be had).
  */
 export async function startServer(
   options: ServerOptions,
@@ -58,6 +59,7 @@ export async function startServer(
   const repository = await openRepository(settings.repository);
   const report = (error: unknown, method: string): void =>
     log.error({ method, err: error }, 'a call failed by a defect of ours');
+  const provider = await openProvider(settings, registry, log);
   const energy = await openServerEnergy(settings, registry, log);
   const transport = await openTransport(settings, { port: settings.port, log, registry, report }).catch(
     async (error: unknown) => {
@@ -71,6 +73,7 @@ export async function startServer(
     workers: settings.workers,
     isolation: settings.isolation,
     runLimitMs: settings.runLimitMs,
+    ...provider,
     onRestart: (restart) => workers.restarted(restart),
     ...(settings.threads ? { threads: settings.threads } : {}),
   });

@@ -77,7 +77,7 @@ async function run(options: Options, context: Context): Promise<void> {
   if (json !== undefined && json !== '-') await checkWritable(json);
   const progress = createProgress(context);
   try {
-    const { result, data } = await compared(options, progress, context.signal);
+    const { result, data } = await compared(options, progress, context);
     progress.stop();
     const table = comparisonTable(result);
     const notes = comparisonNotes(result, { data: data.name, server: options.server });
@@ -98,22 +98,23 @@ async function run(options: Options, context: Context): Promise<void> {
   }
 }
 
-async function compared(options: Options, progress: Progress, signal: AbortSignal): Promise<Compared> {
-  if (options.server !== undefined) return byServer(options.server, options, progress, signal);
+async function compared(options: Options, progress: Progress, context: Context): Promise<Compared> {
+  if (options.server !== undefined) return byServer(options.server, options, progress, context.signal);
   if (options.repository !== undefined)
-    return inProcess({ ...options, repository: options.repository }, progress, signal);
+    return inProcess({ ...options, repository: options.repository }, progress, context);
   throw invalid('expected either --repository FOLDER or --server HOST:PORT');
 }
 
 async function inProcess(
   options: Options & { readonly repository: string },
   progress: Progress,
-  signal: AbortSignal,
+  context: Context,
 ): Promise<Compared> {
+  const { signal } = context;
   const meter = await openEnergyMeter();
   try {
     if (await generatesText(options)) return await textsInProcess(options, meter, progress, signal);
-    return await withVersions(options, signal, async ({ versions, dataset, indices }) => {
+    return await withVersions(options, context, async ({ versions, dataset, indices }) => {
       const hooks = { signal, meter, progress: progress.report.bind(progress) };
       const lanes = versions.map(laneOf);
       const result = await compareLanes(lanes, sourceOf(dataset, indices), settingsOf(options), hooks);

@@ -7,6 +7,7 @@ import { withVersions } from '../measure/session.js';
 import { withTextVersions, type TextMeasureOptions } from '../measure/text-session.js';
 import type { Interval } from '../../../libs/pruning/statistics/bound.js';
 import { TEXT_GENERATION } from '../../../libs/store/manifest.js';
+import { withProviderOptions } from '../provider-options.js';
 import { openRepository } from '../../../libs/store/repository.js';
 import { emit, flopsText, percent, short, textTable } from '../output.js';
 import { createProgress } from '../progress.js';
@@ -25,7 +26,7 @@ export function withDataOptions(command: Command): Command {
 }
 
 export function evaluateCommand(context: Context): Command {
-  const command = withDataOptions(withModel(new Command('evaluate')))
+  const command = withProviderOptions(withDataOptions(withModel(new Command('evaluate'))))
     .description(
       'accuracy, loss, FLOPs and tokens kept of the versions of a model, on data; of a language model perplexity',
     )
@@ -55,7 +56,7 @@ async function run(options: Options, context: Context): Promise<void> {
 async function runText(options: Options, context: Context): Promise<void> {
   const progress = createProgress(context);
   const { signal } = context;
-  await withTextVersions(options, signal, async ({ versions, baseline, name, digest, documents, window }) => {
+  await withTextVersions(options, context, async ({ versions, baseline, name, digest, documents, window }) => {
     const stride = Math.min(options.stride ?? Math.ceil(window / 2), window - 1);
     const report = progress.report.bind(progress);
     const rows = await evaluateText(versions, baseline, documents, { window, stride, signal, progress: report });
@@ -97,7 +98,7 @@ async function runText(options: Options, context: Context): Promise<void> {
 async function runImages(options: Options, context: Context): Promise<void> {
   const progress = createProgress(context);
   const { signal } = context;
-  await withVersions(options, signal, async ({ versions, baseline, dataset, indices }) => {
+  await withVersions(options, context, async ({ versions, baseline, dataset, indices }) => {
     const report = progress.report.bind(progress);
     const rows = await evaluate(versions, baseline, dataset, indices, {
       batch: options.batch,

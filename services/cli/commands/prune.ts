@@ -6,7 +6,6 @@ import { openCheckpoint } from '../../../libs/models/checkpoint.js';
 import { openSplitData } from '../../../libs/pruning/data.js';
 import { prune } from '../../../libs/pruning/prune.js';
 import type { Manifest } from '../../../libs/store/manifest.js';
-import { createRuntime } from '../../../libs/runtime/runtime.js';
 import { openRepository } from '../../../libs/store/repository.js';
 import { checkRequest, LOSSES, POLICIES, UNITS } from '../../pruner/prune-request.js';
 import { dataHelp, examples, integer, jsonOption, number, wordsOf } from '../arguments.js';
@@ -14,8 +13,10 @@ import type { Context } from '../context.js';
 import { withLocalJob } from '../local-job.js';
 import { emit, flopsText, percent, short, textTable } from '../output.js';
 import { createProgress } from '../progress.js';
+import { openRuntime, withProviderOptions } from '../provider-options.js';
+import type { ProviderOptions } from '../../settings/provider.js';
 
-interface Options {
+interface Options extends ProviderOptions {
   model: string;
   data: string;
   repository: string;
@@ -34,7 +35,7 @@ interface Options {
 }
 
 export function pruneCommand(context: Context): Command {
-  const command = new Command('prune')
+  const command = withProviderOptions(new Command('prune'))
     .description('prune a checkpoint under a loss budget, and publish what was measured to keep it')
     .requiredOption('--model <folder>', 'a Hugging Face checkpoint')
     .requiredOption('--data <data>', `calibration data: ${dataHelp}`)
@@ -110,7 +111,7 @@ async function run(options: Options, context: Context): Promise<void> {
   const asked = JSON.stringify([wish, checkpoint.digest, dataset.digest]);
   const key = createHash('sha256').update(asked).digest('hex').slice(0, 16);
   const progress = createProgress(context);
-  const runtime = createRuntime();
+  const runtime = await openRuntime(options, context);
   try {
     const result = await withLocalJob(directory, key, ({ publication, ...job }) =>
       prune(

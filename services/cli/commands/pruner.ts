@@ -3,6 +3,7 @@ import type { PrunerOptions } from '../../pruner/options.js';
 import { startPruner, startWorker } from '../../pruner/pruner.js';
 import { examples, integer } from '../arguments.js';
 import type { Context } from '../context.js';
+import { providerOptionsOf, withProviderOptions } from '../provider-options.js';
 import { secretsOf, withTransportOptions } from '../transport-options.js';
 import { untilStopped } from '../until-stopped.js';
 
@@ -16,7 +17,7 @@ type Options = Omit<PrunerOptions, 'dataDirectory' | 'modelRoots' | 'dataRoots'>
 function withEngineOptions(command: Command): Command {
   const port = integer({ min: 0, max: 65535 });
   const some = integer({ min: 1 });
-  return command
+  return withProviderOptions(command)
     .requiredOption('--repository <folder>', 'the model repository; made when it is missing')
     .option('--data-directory <folder>', 'jobs and their files (default: the repository with .jobs behind its name)')
     .option('--model-root <folder>', 'read models only from below it; again for more (default: from anywhere)', folders)
@@ -61,6 +62,7 @@ const databaseOption = (help: string) => new Option('--database <url>', help).en
 function withData({ modelRoot, dataRoot, ...options }: Options): PrunerOptions {
   return {
     ...options,
+    ...providerOptionsOf(options),
     dataDirectory: options.dataDirectory ?? `${options.repository.replace(/\/+$/, '')}.jobs`,
     ...(modelRoot ? { modelRoots: modelRoot } : {}),
     ...(dataRoot ? { dataRoots: dataRoot } : {}),

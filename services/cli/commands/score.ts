@@ -15,13 +15,14 @@ import { invalid } from '../../../libs/errors/error.js';
 import { taskOf } from '../../../libs/models/architectures/index.js';
 import { checkFinite, openCheckpoint, type Checkpoint } from '../../../libs/models/checkpoint.js';
 import { openWindows } from '../../../libs/pruning/text/data.js';
-import { createRuntime } from '../../../libs/runtime/runtime.js';
 import { dataHelp, examples, integer, jsonOption, wordsOf } from '../arguments.js';
 import type { Context } from '../context.js';
 import { checkWritable, emit, short, textTable, writeWhole } from '../output.js';
 import { createProgress } from '../progress.js';
+import { openRuntime, withProviderOptions } from '../provider-options.js';
+import type { ProviderOptions } from '../../settings/provider.js';
 
-interface Options {
+interface Options extends ProviderOptions {
   readonly model: string;
   readonly data: string;
   readonly split?: 'train' | 'validation' | 'test';
@@ -42,7 +43,7 @@ interface Options {
 const usualSamples = { 'image-classification': 256, 'text-generation': 64 } as const;
 
 export function scoreCommand(context: Context): Command {
-  const command = new Command('score')
+  const command = withProviderOptions(new Command('score'))
     .description('what removing each head, token or neuron of a checkpoint would cost, to second order')
     .requiredOption('--model <folder>', 'a Hugging Face checkpoint (config.json, model.safetensors)')
     .requiredOption('--data <data>', dataHelp)
@@ -85,8 +86,8 @@ async function run(options: Options, context: Context): Promise<void> {
   const most = options.samples ?? usualSamples[taskOf(checkpoint)];
   const indices = [...permutation(dataset.size, randomFor(options.seed)).slice(0, most)];
   const { units, loss, estimator, probes, seed, batch, interactions = false } = options;
+  const runtime = await openRuntime(options, context, { workers: 1 });
   const workDirectory = await mkdtemp(join(tmpdir(), 'heartwood-score-'));
-  const runtime = createRuntime({ workers: 1 });
   const progress = createProgress(context);
   const started = performance.now();
   let scores: Scores;

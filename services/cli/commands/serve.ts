@@ -10,6 +10,7 @@ import type { ServerOptions } from '../../server/options.js';
 import { examples, integer, integers, number } from '../arguments.js';
 import type { Context } from '../context.js';
 import { untilStopped } from '../until-stopped.js';
+import { providerOptionsOf, withProviderOptions } from '../provider-options.js';
 import { secretsOf, withTransportOptions } from '../transport-options.js';
 
 type Options = ServerOptions & { readonly loadModel?: string[] };
@@ -103,14 +104,14 @@ export function serveCommand(context: Context): Command {
     .option('--energy-root <folder>', 'where the /sys of the machine is (default: /)')
     .action(({ loadModel, ...options }: Options) => {
       const loadModels = loadModel ? { loadModels: loadModel } : {};
-      const settings = { ...options, ...loadModels, ...secretsOf(process.env) };
+      const settings = { ...options, ...loadModels, ...providerOptionsOf(options), ...secretsOf(process.env) };
       // A call's garbage is collected with the old objects alone, since its native stream keeps it past the young collections. By default
       // V8 would let it come to several times what is alive before it marks the heap, which takes it some ten milliseconds.
       setFlagsFromString('--heap-growing-percent=30');
       return untilStopped((signal) => startServer(settings, undefined, undefined, signal), context);
     });
   return examples(
-    withTransportOptions(command),
+    withTransportOptions(withProviderOptions(command)),
     'serve --repository models',
     'serve --repository models --port 0 --metrics-port 0',
     'serve --repository models --latency-slo 50ms --shadow 0.05',

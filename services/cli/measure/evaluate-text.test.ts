@@ -58,25 +58,30 @@ describe('versions of a language model on text', () => {
     const { manifest } = await prune(wish, memoryContext(runtime, join(root, 'work')));
     await runtime.close();
     const options = { repository, name: 'small', data: model.data, seed: 0, samples: 12, window: 16 };
-    await withTextVersions(options, signal, async ({ versions, baseline, documents, window }) => {
-      const run = (stride: number) => evaluateText(versions, baseline, documents, { window, stride, signal, progress });
-      const [first, second] = await run(8);
-      assert.equal(first!.kl, 0);
-      assert.equal(first!.documents, 12);
-      assert.equal(
-        first!.tokens,
-        documents.reduce((sum, { ids }) => sum + ids.length - 1, 0),
-      );
-      const { measured } = manifest.deltaLoss!;
-      assert.ok(second!.kl! > measured / 3 && second!.kl! < 3 * measured, `${second!.kl}, certified ${measured}`);
-      assert.ok(second!.klInterval!.low < second!.kl! && second!.kl! < second!.klInterval!.high);
-      assert.ok(Math.abs(Math.log(second!.perplexity) - second!.crossEntropy) < 1e-9);
-      assert.ok(second!.perplexityInterval!.low < second!.perplexity);
-      assert.ok(second!.flopsSaved > 0 && second!.bytes! < first!.bytes!);
-      // Another stride gives the tokens other contexts.
-      const [other] = await run(15);
-      assert.equal(other!.tokens, first!.tokens);
-      assert.notEqual(other!.crossEntropy, first!.crossEntropy);
-    });
+    await withTextVersions(
+      options,
+      { signal, stderr: process.stderr },
+      async ({ versions, baseline, documents, window }) => {
+        const run = (stride: number) =>
+          evaluateText(versions, baseline, documents, { window, stride, signal, progress });
+        const [first, second] = await run(8);
+        assert.equal(first!.kl, 0);
+        assert.equal(first!.documents, 12);
+        assert.equal(
+          first!.tokens,
+          documents.reduce((sum, { ids }) => sum + ids.length - 1, 0),
+        );
+        const { measured } = manifest.deltaLoss!;
+        assert.ok(second!.kl! > measured / 3 && second!.kl! < 3 * measured, `${second!.kl}, certified ${measured}`);
+        assert.ok(second!.klInterval!.low < second!.kl! && second!.kl! < second!.klInterval!.high);
+        assert.ok(Math.abs(Math.log(second!.perplexity) - second!.crossEntropy) < 1e-9);
+        assert.ok(second!.perplexityInterval!.low < second!.perplexity);
+        assert.ok(second!.flopsSaved > 0 && second!.bytes! < first!.bytes!);
+        // Another stride gives the tokens other contexts.
+        const [other] = await run(15);
+        assert.equal(other!.tokens, first!.tokens);
+        assert.notEqual(other!.crossEntropy, first!.crossEntropy);
+      },
+    );
   });
 });

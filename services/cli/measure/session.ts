@@ -2,12 +2,14 @@ import { HeartwoodError, invalid } from '../../../libs/errors/error.js';
 import { permutation, randomFor } from '../../../libs/data/random.js';
 import { openDataset } from '../../../libs/data/open.js';
 import type { Dataset } from '../../../libs/data/dataset.js';
-import { createRuntime } from '../../../libs/runtime/runtime.js';
 import { imageManifest } from '../../../libs/store/manifest.js';
 import { openRepository, type Repository } from '../../../libs/store/repository.js';
+import type { ProviderOptions } from '../../settings/provider.js';
+import type { Context } from '../context.js';
+import { openRuntime } from '../provider-options.js';
 import { loadVersion, type LoadedVersion } from './loaded-version.js';
 
-export interface MeasureOptions {
+export interface MeasureOptions extends ProviderOptions {
   readonly repository: string;
   readonly name: string;
   readonly versions?: readonly number[];
@@ -47,7 +49,7 @@ export async function versionsWanted(
 /** Opens versions and data, hands them to `work`, and frees them whatever happens. */
 export async function withVersions<T>(
   options: MeasureOptions,
-  signal: AbortSignal,
+  context: Pick<Context, 'signal' | 'stderr'>,
   work: (measured: Measured) => Promise<T>,
 ): Promise<T> {
   const repository = await openRepository(options.repository);
@@ -59,7 +61,8 @@ export async function withVersions<T>(
   });
   if (dataset.size === 0) throw invalid(`${options.data}: no samples, expected at least one`);
   const order = permutation(dataset.size, randomFor(options.seed));
-  const runtime = createRuntime({ workers: 1 });
+  const { signal } = context;
+  const runtime = await openRuntime(options, context, { workers: 1 });
   try {
     const load = (version: number) =>
       loadVersion(repository, runtime, options.name, version, { budget: options.budget, signal });

@@ -5,9 +5,10 @@ import { openInputIds } from '../../../libs/data/text/input-ids.js';
 import { openText } from '../../../libs/data/text/open.js';
 import { openTokenizer } from '../../../libs/data/text/tokenizer.js';
 import { invalid } from '../../../libs/errors/error.js';
-import { createRuntime } from '../../../libs/runtime/runtime.js';
 import { textManifest } from '../../../libs/store/manifest.js';
 import { openRepository } from '../../../libs/store/repository.js';
+import type { Context } from '../context.js';
+import { openRuntime } from '../provider-options.js';
 import { versionsWanted, type MeasureOptions } from './session.js';
 import { loadTextVersion, type LoadedTextVersion } from './text-version.js';
 
@@ -33,7 +34,7 @@ const defaultWindow = 512;
 /** Opens versions of a language model and text, hands them to `work`, and frees them whatever happens. */
 export async function withTextVersions<T>(
   options: TextMeasureOptions,
-  signal: AbortSignal,
+  world: Pick<Context, 'signal' | 'stderr'>,
   work: (measured: MeasuredText) => Promise<T>,
 ): Promise<T> {
   const repository = await openRepository(options.repository);
@@ -50,7 +51,8 @@ export async function withTextVersions<T>(
     : await openText(options.data, tokenizer, { positions: 2, vocabulary, ...split });
   const order = permutation(dataset.documents.length, randomFor(options.seed));
   const drawn = [...order.slice(0, options.samples ?? dataset.documents.length)];
-  const runtime = createRuntime({ workers: 1 });
+  const { signal } = world;
+  const runtime = await openRuntime(options, world, { workers: 1 });
   try {
     const loaded = new Map<number, LoadedTextVersion>();
     for (const version of new Set([...wanted, ...present.filter((version) => version === 1)])) {

@@ -24,7 +24,9 @@ export async function loadTextVersion(
   options: { readonly budget?: number | undefined; readonly signal: AbortSignal },
 ): Promise<LoadedTextVersion> {
   const manifest = textManifest(await repository.verify(model, version, options.signal));
-  const session = await runtime.load(join(repository.versionDirectory(model, version), 'model.onnx'));
+  const session = await runtime.load(join(repository.versionDirectory(model, version), 'model.onnx'), {
+    inPlace: true,
+  });
   const budget = manifest.budget === null ? null : (options.budget ?? manifest.budget.default);
   return {
     version,

@@ -1,4 +1,5 @@
 import type { HeartwoodError } from '../../../libs/errors/error.js';
+import type { ProviderName } from '../../../libs/runtime/providers/index.js';
 import type { Session } from '../../../libs/runtime/runtime.js';
 import type { Manifest } from '../../../libs/store/manifest.js';
 
@@ -27,6 +28,11 @@ export abstract class LoadedVersion<M extends Manifest> {
   /** Runs of it that go side by side at most. */
   get instances(): number {
     return this.session.instances;
+  }
+
+  /** What runs it. */
+  get provider(): ProviderName {
+    return this.session.provider;
   }
 
   /** Settles, with the reason, when its workers died and none could load it again. */

@@ -79,7 +79,7 @@ export async function loadLanguageModel(
     throw invalid(`${tokenizerFile}: ${tokenizer.vocabulary} tokens, expected at most the model's ${text.vocabulary}`);
   const vocabulary = beginningWith(text.bos, vocabularyOf(tokenizer));
   // A step is some hundred short pieces of work, one after the other: threads that sleep between them cost 3 to 10 % of the tokens per second.
-  const session = await runtime.load(join(directory, 'model.onnx'), { instances: 1, spinning: true });
+  const session = await runtime.load(join(directory, 'model.onnx'), { instances: 1, spinning: true, inPlace: true });
   try {
     const mismatch = graphMismatch(manifest, session);
     if (mismatch !== undefined) throw invalid(`${join(directory, 'heartwood.json')}: ${mismatch}`);

@@ -33,13 +33,14 @@ const gauges: readonly VersionGauge[] = [
   },
   {
     name: 'heartwood_model_info',
-    help: 'Always 1; the labels say how a version was made and whether it is the default.',
-    labels: ['architecture', 'policy', 'default'],
-    read: ({ model, version, manifest }, catalog) => {
+    help: 'Always 1; the labels say how a version was made, whether it is the default, and which provider runs it (none while it is not loaded).',
+    labels: ['architecture', 'policy', 'default', 'provider'],
+    read: ({ model, version, manifest, state }, catalog) => {
       if (!manifest) return undefined;
       const policy = manifest.method?.policy ?? 'none';
       const isDefault = catalog.default(model) === version ? 'true' : 'false';
-      return { value: 1, labels: { architecture: manifest.architecture, policy, default: isDefault } };
+      const provider = state.kind === 'ready' ? state.served.provider : 'none';
+      return { value: 1, labels: { architecture: manifest.architecture, policy, default: isDefault, provider } };
     },
   },
   {
