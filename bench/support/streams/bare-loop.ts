@@ -1,8 +1,9 @@
-/** A model's runs with nothing around them: what the streams of a server are held against. */
+/** A model's runs with nothing around them, in a session as a server has it: what the streams of a server are held against. */
 import { join } from 'node:path';
 import type { ResidentMemory } from '../../../libs/runtime/resident.js';
 import { createRuntime } from '../../../libs/runtime/runtime.js';
 import type { TextManifest } from '../../../libs/store/manifest.js';
+import { languageModelSession } from '../../../services/server/catalog/served-language-model.js';
 import { ModelRun } from '../../../services/server/generation/model-run.js';
 import { argmax } from '../../../services/server/generation/sampling/largest.js';
 
@@ -18,7 +19,7 @@ export interface BareLoop {
 /** @param most rows of the cache */
 export async function openBareLoop(directory: string, { text }: TextManifest, most: number): Promise<BareLoop> {
   const runtime = createRuntime({ workers: 1 });
-  const session = await runtime.load(join(directory, 'model.onnx'));
+  const session = await runtime.load(join(directory, 'model.onnx'), languageModelSession);
   const run = new ModelRun({ ...text, eosIds: text.eos }, session);
   const memories = new Map<number, ResidentMemory>();
   return {

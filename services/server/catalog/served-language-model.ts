@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { openTokenizer } from '../../../libs/data/text/tokenizer.js';
 import { HeartwoodError, invalid, messageOf } from '../../../libs/errors/error.js';
-import type { Runtime, Session } from '../../../libs/runtime/runtime.js';
+import type { Runtime, Session, SessionOptions } from '../../../libs/runtime/runtime.js';
 import type { TensorInfo } from '../../../libs/runtime/tensor.js';
 import type { TextManifest } from '../../../libs/store/manifest.js';
 import type { TextPart } from '../../../libs/store/text-part.js';
@@ -60,6 +60,14 @@ export interface LanguageModelSettings extends GenerationSettings {
   readonly report?: (error: unknown) => void;
 }
 
+/** How a server runs a language model. */
+export const languageModelSession: SessionOptions = {
+  instances: 1,
+  // A step is some hundred short pieces of work, one after the other: threads that sleep between them cost 3 to 10 % of the tokens per second.
+  spinning: true,
+  inPlace: true,
+};
+
 /**
  * Loads a language model whose files were verified, opens its engine, and has it generate a text.
  * Throws INVALID_ARGUMENT when the tokenizer or the graph cannot be read or does not fit the manifest, UNIMPLEMENTED for a tokenizer that
@@ -78,8 +86,7 @@ export async function loadLanguageModel(
   if (tokenizer.vocabulary > text.vocabulary)
     throw invalid(`${tokenizerFile}: ${tokenizer.vocabulary} tokens, expected at most the model's ${text.vocabulary}`);
   const vocabulary = beginningWith(text.bos, vocabularyOf(tokenizer));
-  // A step is some hundred short pieces of work, one after the other: threads that sleep between them cost 3 to 10 % of the tokens per second.
-  const session = await runtime.load(join(directory, 'model.onnx'), { instances: 1, spinning: true, inPlace: true });
+  const session = await runtime.load(join(directory, 'model.onnx'), languageModelSession);
   try {
     const mismatch = graphMismatch(manifest, session);
     if (mismatch !== undefined) throw invalid(`${join(directory, 'heartwood.json')}: ${mismatch}`);
