@@ -35,14 +35,25 @@ export class Admission {
     let admitted = false;
     let held = 0;
     let timer: NodeJS.Timeout | undefined;
+    let late = (): void => undefined;
     const release = (): void => {
       this.#bytes -= held;
       held = 0;
     };
     const refuse = (code: status, details: string): void => call.sendStatus({ code, details });
-    const within = (late: () => void): void => {
+    // A stream of many small messages asks for each: the timer that runs already is set back.
+    const within = (otherwise: () => void): void => {
+      late = otherwise;
+      if (timer) timer.refresh();
+      else timer = setTimeout(() => late(), transferTimeoutMs);
+    };
+    const inTime = (): void => {
       clearTimeout(timer);
-      timer = setTimeout(late, transferTimeoutMs);
+      timer = undefined;
+    };
+    // A client that does not read would have its answer kept for ever.
+    const unread = (): void => {
+      if (stream.writableLength > 0) stream.close(constants.NGHTTP2_CANCEL);
     };
     const count = ({ length }: Buffer): void => {
       // What comes after the end is thrown away as it comes.
@@ -54,7 +65,7 @@ export class Admission {
       refuse(status.RESOURCE_EXHAUSTED, `the server holds ${maxHeldBytes} bytes of requests, which is its limit`);
     };
     const end = (): void => {
-      clearTimeout(timer);
+      inTime();
       stream.off('data', count);
       release();
       if (admitted) this.#calls--;
@@ -79,7 +90,7 @@ export class Admission {
             pass(metadata);
           },
           onReceiveMessage: (message, pass) => {
-            clearTimeout(timer);
+            inTime();
             forgetParts(site);
             // A stream may live for days: what it has handed over is the handler's, which has its own window.
             if (method.requestStream) release();
@@ -88,10 +99,7 @@ export class Admission {
           onCancel: end,
         }),
       sendMessage: (message, next) => {
-        // A client that does not read would have its answer kept for ever.
-        within(() => {
-          if (stream.writableLength > 0) stream.close(constants.NGHTTP2_CANCEL);
-        });
+        within(unread);
         next(message);
       },
     });

@@ -4,6 +4,15 @@ import type { CallLayer } from './call-layer.js';
 
 const LABELS = ['grpc_type', 'grpc_service', 'grpc_method'] as const;
 
+type Labels = Record<(typeof LABELS)[number], string>;
+
+/** Messages of a method since the metrics were last read: a stream has many, and to find a series by its labels costs more than to count. */
+interface MethodMessages {
+  readonly labels: Labels;
+  received: number;
+  sent: number;
+}
+
 interface MethodShape {
   readonly path: string;
   readonly requestStream: boolean;
@@ -18,8 +27,7 @@ export class CallMetrics {
   readonly #started;
   readonly #handled;
   readonly #seconds;
-  readonly #received;
-  readonly #sent;
+  readonly #methods = new Map<string, MethodMessages>();
 
   constructor(registry: Registry) {
     const registers = [registry];
@@ -43,24 +51,32 @@ export class CallMetrics {
       buckets: [...durationBuckets],
       registers,
     });
-    this.#received = new Counter({
-      name: 'grpc_server_msg_received_total',
-      help: 'Messages received.',
-      labelNames,
-      registers,
-    });
-    this.#sent = new Counter({ name: 'grpc_server_msg_sent_total', help: 'Messages sent.', labelNames, registers });
+    const messages = (name: string, help: string, counted: 'received' | 'sent') => {
+      const methods = this.#methods;
+      new Counter({
+        ...{ name, help, labelNames, registers },
+        collect() {
+          for (const method of methods.values()) {
+            this.inc(method.labels, method[counted]);
+            method[counted] = 0;
+          }
+        },
+      });
+    };
+    messages('grpc_server_msg_received_total', 'Messages received.', 'received');
+    messages('grpc_server_msg_sent_total', 'Messages sent.', 'sent');
   }
 
   /** Gives a method its series from the start, so that a first failure is an increase. */
   expect(method: MethodShape): void {
-    const labels = labelsOf(method);
-    for (const counter of [this.#started, this.#received, this.#sent]) counter.inc(labels, 0);
+    const { labels } = this.#messagesOf(method);
+    this.#started.inc(labels, 0);
     this.#handled.inc({ ...labels, grpc_code: codeName(status.OK) }, 0);
   }
 
   readonly layer: CallLayer = (call, { method, base, stream }) => {
-    const labels = labelsOf(method);
+    const messages = this.#messagesOf(method);
+    const { labels } = messages;
     const started = performance.now();
     let ended = false;
     const end = (code: status): void => {
@@ -81,20 +97,28 @@ export class CallMetrics {
       start: (next) =>
         next({
           onReceiveMessage: (message, pass) => {
-            this.#received.inc(labels);
+            messages.received++;
             pass(message);
           },
           onCancel: () => end(status.CANCELLED),
         }),
       sendMessage: (message, next) => {
-        this.#sent.inc(labels);
+        messages.sent++;
         next(message);
       },
     });
   };
+
+  #messagesOf(method: MethodShape): MethodMessages {
+    const known = this.#methods.get(method.path);
+    if (known) return known;
+    const messages = { labels: labelsOf(method), received: 0, sent: 0 };
+    this.#methods.set(method.path, messages);
+    return messages;
+  }
 }
 
-function labelsOf({ path, requestStream, responseStream }: MethodShape): Record<(typeof LABELS)[number], string> {
+function labelsOf({ path, requestStream, responseStream }: MethodShape): Labels {
   const [, service = '', method = ''] = path.split('/');
   const streams = requestStream ? (responseStream ? 'bidi_stream' : 'client_stream') : 'server_stream';
   return {

@@ -58,12 +58,12 @@ function decodeRequest(type: MessageType, bytes: Uint8Array, kind: DescMessage |
  * Server middleware of nice-grpc: a call whose request could not be decoded ends by that. In a stream the handler learns of it where it
  * reads, as of any error of the stream: a status that is sent beside a handler that goes on answering may never reach the client.
  */
-export async function* refuseUndecodable<Request, Response>(
+export function refuseUndecodable<Request, Response>(
   call: ServerMiddlewareCall<Request, Response>,
   context: CallContext,
 ): AsyncGenerator<Response, Response | void, undefined> {
-  if (call.requestStream) return yield* call.next(decodable(call.request), context);
-  return yield* call.next(checked(call.request), context);
+  if (call.requestStream) return call.next(decodable(call.request), context);
+  return call.next(checked(call.request), context);
 }
 
 /** No generator: its `return` would wait for a message that is being waited for. */

@@ -12,6 +12,7 @@ import { widenWindows } from './windows.js';
 import { CallMetrics } from './call-metrics.js';
 import { decodedWithCare, refuseUndecodable } from './decoding.js';
 import { errorMapping } from './errors.js';
+import { sendFramed } from './framed-message.js';
 import { Health } from './health.js';
 import { AlphaReflectionDefinition, reflection } from './reflection.js';
 import { openSecurity } from './security.js';
@@ -68,7 +69,7 @@ export async function openTransport(settings: TransportSettings, parts: Transpor
   const { log, registry, port } = parts;
   const security = await openSecurity(settings, log);
   const metrics = new CallMetrics(registry);
-  const layers = [widenWindows(), metrics.layer, new Admission(settings).layer];
+  const layers = [widenWindows(), sendFramed, metrics.layer, new Admission(settings).layer];
   if (security.accept) layers.push(authentication(security.accept));
   const server = createServer({ ...channelOptions(settings), interceptors: [interceptorOf(layers)] })
     .use(errorMapping((error, method) => parts.report(error, method)))

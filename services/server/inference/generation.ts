@@ -6,6 +6,7 @@ import type { EndEvent, GenerationEvent } from '../generation/event.js';
 import type { GenerationRequest, GenerationTerms, Sampling } from '../generation/request.js';
 import { type BudgetPolicy, namedBudget } from './budget.js';
 import type { InferenceObserver, InferenceRecord } from './record.js';
+import { mapped } from './mapped.js';
 import type { TextSource } from './text-source.js';
 import { tellAll } from './tell.js';
 import type { Trace } from './trace.js';
@@ -95,7 +96,10 @@ export class Generation {
       };
       const request = await served.engine.prepare(requestOf(served, asked, budget), signal, terms);
       const events = served.engine.generate(request, signal, terms);
-      const watched = watch(events, (event) => (end = event));
+      const watched = mapped(events, (event) => {
+        if (event.kind === 'end') end = event;
+        return event;
+      });
       yield* respond({
         ...{ served, budget, events: watched, promptTokens: request.prompt.length },
         joules: () => meter?.joules() ?? Promise.resolve(undefined),
@@ -115,16 +119,6 @@ export class Generation {
         this.report,
       );
     }
-  }
-}
-
-async function* watch(
-  events: AsyncIterable<GenerationEvent>,
-  ended: (end: EndEvent) => void,
-): AsyncGenerator<GenerationEvent> {
-  for await (const event of events) {
-    if (event.kind === 'end') ended(event);
-    yield event;
   }
 }
 

@@ -117,14 +117,15 @@ export class GenerationMetrics implements CatalogListener {
   observer(version: { readonly model: string; readonly version: number }): GenerationObserver {
     const labels: VersionLabels = versionLabels(version);
     // There from the start, so that the first of them is an increase.
-    for (const phase of ['prefill', 'decode']) this.#tokens.inc({ ...labels, phase }, 0);
+    const phases = { prefill: { ...labels, phase: 'prefill' }, decode: { ...labels, phase: 'decode' } };
+    for (const phase of Object.values(phases)) this.#tokens.inc(phase, 0);
     for (const reason of finishReasons) this.#finished.inc({ ...labels, reason }, 0);
     return {
       firstToken: (ms) => this.#firstToken.observe(labels, ms / 1000),
       nextToken: (ms) => this.#interToken.observe(labels, ms / 1000),
       stepped: ({ kind, rows, tokens, execution }) => {
-        this.#tokens.inc({ ...labels, phase: kind }, tokens);
-        this.#compute.inc({ ...labels, phase: kind }, Math.max(0, execution.endedAt - execution.startedAt) / 1000);
+        this.#tokens.inc(phases[kind], tokens);
+        this.#compute.inc(phases[kind], Math.max(0, execution.endedAt - execution.startedAt) / 1000);
         if (kind === 'decode') this.#rows.observe(labels, rows);
       },
       ended: ({ finishReason, usage }) => {

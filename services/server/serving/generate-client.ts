@@ -4,22 +4,27 @@ import {
   type DeepPartial,
   FinishReason as WireReason,
   type GenerateRequest,
+  type GenerateResponse,
   type GenerationEnd,
   type ServingServiceDefinition,
 } from '../../../proto/gen/heartwood/serving/v1/serving.js';
 import type { FinishReason, TextEvent } from '../generation/event.js';
+import { mapped } from '../inference/mapped.js';
 import type { AskedText, TextEnd } from '../inference/text-source.js';
 
 /** Asks a server. Throws what the server answers, as nice-grpc does. */
-export async function* generateRemotely(
+export function generateRemotely(
   serving: Client<ServingServiceDefinition>,
   asked: AskedText,
   signal: AbortSignal,
-): AsyncGenerator<TextEvent | TextEnd, void, undefined> {
-  for await (const { text, end } of serving.generate(requestOf(asked), { signal })) {
-    if (text) yield { kind: 'text', text: text.text, tokens: text.tokens.map(tokenOf) };
-    if (end) yield endOf(end);
-  }
+): AsyncIterable<TextEvent | TextEnd> {
+  return mapped(serving.generate(requestOf(asked), { signal }), eventOf);
+}
+
+function eventOf({ text, end }: GenerateResponse): TextEvent | TextEnd {
+  if (text) return { kind: 'text', text: text.text, tokens: text.tokens.map(tokenOf) };
+  if (end) return endOf(end);
+  throw internal('the server answered with an empty piece of text');
 }
 
 function requestOf({ prompt, sampling, ...asked }: AskedText): DeepPartial<GenerateRequest> {

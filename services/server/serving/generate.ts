@@ -3,15 +3,21 @@ import { invalid } from '../../../libs/errors/error.js';
 import {
   type DeepPartial,
   FinishReason,
+  type GeneratedText,
+  type GeneratedToken as TokenMessage,
   type GenerateRequest,
-  type GenerateResponse,
+  GenerateResponse,
   type GenerationEnd,
   type ServingServiceImplementation,
 } from '../../../proto/gen/heartwood/serving/v1/serving.js';
-import type { EndEvent, FinishReason as Finish, GeneratedToken } from '../generation/event.js';
+import { framedMessage } from '../../grpc/framed-message.js';
+import type { EndEvent, FinishReason as Finish, GeneratedToken, TextEvent } from '../generation/event.js';
 import { checkBudget } from '../inference/budget.js';
 import type { Generation, GenerationAnswer, GenerationCall, GenerationContents } from '../inference/generation.js';
+import { mapped } from '../inference/mapped.js';
 import { TRACEPARENT, traceOf } from '../inference/trace.js';
+
+type Response = DeepPartial<GenerateResponse>;
 
 const finishReasons: Readonly<Record<Finish, FinishReason>> = {
   stop: FinishReason.FINISH_REASON_STOP,
@@ -71,17 +77,23 @@ function seedOf(seed: bigint | undefined): number | undefined {
   return Number(seed);
 }
 
-async function* responses(
-  answer: GenerationAnswer,
-  energy: boolean,
-): AsyncGenerator<DeepPartial<GenerateResponse>, void, undefined> {
-  for await (const event of answer.events) {
-    if (event.kind === 'text') yield { text: { text: event.text, tokens: event.tokens.map(tokenMessage) } };
-    else yield { end: endMessage(answer, event, energy ? await answer.joules() : undefined) };
-  }
+function responses(answer: GenerationAnswer, energy: boolean): AsyncIterable<Response> {
+  return mapped(answer.events, (event): Response | Promise<Response> =>
+    event.kind === 'text'
+      ? framedMessage(GenerateResponse, { text: textMessage(event), end: undefined })
+      : endOf(answer, event, energy),
+  );
 }
 
-function tokenMessage({ id, logprob, top = [] }: GeneratedToken) {
+async function endOf(answer: GenerationAnswer, event: EndEvent, energy: boolean): Promise<Response> {
+  return { end: endMessage(answer, event, energy ? await answer.joules() : undefined) };
+}
+
+function textMessage({ text, tokens }: TextEvent): GeneratedText {
+  return { text, tokens: tokens.map(tokenMessage) };
+}
+
+function tokenMessage({ id, logprob, top = [] }: GeneratedToken): TokenMessage {
   return { id, logprob, top: top.map(({ id, logprob }) => ({ id, logprob })) };
 }
 
