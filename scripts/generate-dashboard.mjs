@@ -205,6 +205,53 @@ const rows = [
     ],
   },
   {
+    title: 'Pruning jobs',
+    panels: [
+      {
+        title: 'Jobs',
+        unit: 'short',
+        description: 'In the database, not yet ended.',
+        targets: [['max by (state) (heartwood_pruning_jobs{state=~"queued|running"})', '{{state}}']],
+      },
+      {
+        title: 'Seconds of a stage',
+        unit: 's',
+        targets: [
+          [
+            'sum by (stage) (rate(heartwood_pruning_stage_duration_seconds_sum[$__rate_interval])) / sum by (stage) (rate(heartwood_pruning_stage_duration_seconds_count[$__rate_interval]))',
+            '{{stage}}',
+          ],
+        ],
+      },
+      {
+        title: 'Shards',
+        unit: 'short',
+        description: 'Of jobs under way; those that are queued wait for workers.',
+        targets: [['max by (state) (heartwood_shards)', '{{state}}']],
+      },
+      {
+        title: 'Shards taken',
+        unit: 'short',
+        targets: [
+          [
+            'sum by (instance, outcome) (increase(heartwood_shards_total[$__rate_interval]))',
+            '{{instance}} {{outcome}}',
+          ],
+        ],
+      },
+      {
+        title: 'Seconds of a shard',
+        unit: 's',
+        targets: [
+          [
+            'sum by (instance) (rate(heartwood_shard_duration_seconds_sum[$__rate_interval])) / sum by (instance) (rate(heartwood_shard_duration_seconds_count[$__rate_interval]))',
+            '{{instance}}',
+          ],
+        ],
+      },
+    ],
+  },
+  {
     title: 'What pruning does',
     panels: [
       {

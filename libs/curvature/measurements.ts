@@ -54,7 +54,9 @@ export async function openMeasurement(
   context: Context,
 ): Promise<OpenMeasurement<unknown>> {
   if (!Object.hasOwn(measurements, measurement))
-    throw invalid(`measurement: ${measurement}, expected one of ${MEASUREMENTS.join(', ')} (a worker of another release?)`);
+    throw invalid(
+      `measurement: ${measurement}, expected one of ${MEASUREMENTS.join(', ')} (a worker of another release?)`,
+    );
   const open: Open = measurements[measurement as keyof typeof measurements];
   return open(await asFloat32(checkpoint, context.workDirectory), dataset, options as never, context);
 }

@@ -145,7 +145,8 @@ export async function openSeamScores(
       }
       return blocks.map((_, stage) => {
         const { gradient, curvature } = moments[stage]!.result();
-        const score = kind === 'heart' ? curvature : gradient.map((g) => Math.log(Math.max(Math.abs(g), leastGradient)));
+        const score =
+          kind === 'heart' ? curvature : gradient.map((g) => Math.log(Math.max(Math.abs(g), leastGradient)));
         return { ...collectors[stage]!.result(), score: Float32Array.from(score) };
       });
     },

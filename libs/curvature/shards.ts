@@ -35,8 +35,7 @@ export interface Sharing {
   /** Samples of a shard, rounded up to whole runs; by default so many that it is some runs of the runtime. */
   readonly samples?: number | undefined;
   /** Has all shards taken and gives their parts in order, each exactly as it was measured. By default one after the other, here. */
-  readonly run?:
-    ((request: ShardedRequest, here: TakeHere, watch: ShardWatch) => AsyncIterable<unknown>) | undefined;
+  readonly run?: ((request: ShardedRequest, here: TakeHere, watch: ShardWatch) => AsyncIterable<unknown>) | undefined;
 }
 
 /** Tokens of a shard unless told: some runs, so that what is lost with one is little, and opening it is a small part of it. */
@@ -47,7 +46,9 @@ const shardTokens = 4096;
  * the request alone, since sums are taken shard by shard: another partition would round in another way.
  */
 export function shardSize(tokens: number, batch: number, asked?: number): number {
-  return batch * Math.max(1, asked === undefined ? Math.round(shardTokens / (tokens * batch)) : Math.ceil(asked / batch));
+  return (
+    batch * Math.max(1, asked === undefined ? Math.round(shardTokens / (tokens * batch)) : Math.ceil(asked / batch))
+  );
 }
 
 /** What a measurement is to be taken of, and how. */

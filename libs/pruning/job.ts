@@ -1,3 +1,4 @@
+import type { Sharing } from '../curvature/shards.js';
 import type { Parts } from '../data/batch.js';
 import type { DatasetOf } from '../data/dataset.js';
 import type { Checkpoint } from '../models/checkpoint.js';
@@ -11,10 +12,15 @@ export interface SplitData {
   readonly parts: Parts;
 }
 
+/** Where the work runs, and how its measurements are divided. */
+export interface JobContext extends PruneContext {
+  readonly shards?: Sharing | undefined;
+}
+
 /** What every stage of the work is given: the request, and what was opened for it. */
 export interface AnyJob<Data extends SplitData = SplitData> {
   readonly request: PruneRequest;
-  readonly context: PruneContext;
+  readonly context: JobContext;
   /** Float32 weights. */
   readonly checkpoint: Checkpoint;
   readonly data: Data;

@@ -13,6 +13,7 @@ import { certifyPrompts, fitPrompts, searchPrompts, type TextJob } from './promp
 import { policies } from './policies/index.js';
 import { publishPlan } from './publish.js';
 import { PRUNABLE_UNITS, type PruneContext, type PruneRequest, type PruneResult } from './request.js';
+import { sharingOf } from './shards.js';
 import { imageTask } from './tasks/images.js';
 import { FIXED_KINDS } from './tasks/task.js';
 import { textTask } from './tasks/text.js';
@@ -32,7 +33,7 @@ export async function prune(request: PruneRequest, context: PruneContext): Promi
   }
   const { job, images, text } = await openJob(request, context);
   if (text?.request.units.includes('tokens')) return prunePrompts(text, context);
-  const { stages, fits } = await fitStages(images, context);
+  const { stages, fits } = await fitStages(images, job.context);
   const plans = await context.checkpoint('plan', () =>
     chooseFixedUnits(job, async () => (images ? tokenRows(images, stages) : [])),
   );
@@ -133,5 +134,6 @@ async function openBaseline<Data extends SplitData>(
     new HeartwoodError('FAILED_PRECONDITION', `${what}: changed since this job began, expected a new job`);
   if (checkpoint.digest !== imported.checkpoint) throw changed(request.modelDirectory);
   if (data.dataset.digest !== imported.data) throw changed(request.data);
-  return { request, context, checkpoint, data, dense: imported.dense };
+  const shards = sharingOf(request, checkpoint, data.dataset, context.shared);
+  return { request, context: { ...context, shards }, checkpoint, data, dense: imported.dense };
 }

@@ -1,5 +1,6 @@
 import type { Bits } from '../models/quantisation/blocks.js';
 import type { Runtime } from '../runtime/runtime.js';
+import type { SharedWork } from '../store/jobs/shared-task.js';
 import type { Manifest } from '../store/manifest.js';
 import type { PolicyName } from './policies/index.js';
 
@@ -30,6 +31,8 @@ export interface PruneRequest {
   readonly window?: number;
   /** Bits of every matrix of a language model; absent: float32, or what the plan chooses where bits are units. */
   readonly bits?: Bits;
+  /** Samples that are measured at once by one process, rounded up to whole runs; by default some runs. The plan's last bits depend on it. */
+  readonly shardSamples?: number;
   readonly seed: number;
   /** Of the bound on the mean loss; 0.95 unless told. */
   readonly confidence: number;
@@ -45,6 +48,8 @@ export interface PruneContext {
   progress(event: { stage: string; done: number; total: number; unit: string }): void;
   readonly signal: AbortSignal;
   readonly workDirectory: string;
+  /** Where other processes take a part in what is measured; without it all is done here, to the same plan. */
+  readonly shared?: SharedWork;
 }
 
 /** A published version. */

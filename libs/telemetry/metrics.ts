@@ -37,14 +37,34 @@ export interface MetricsEndpoint {
   close(): Promise<void>;
 }
 
+/** What else is asked of the port of the metrics. */
+export interface MetricsOptions {
+  /** Rejects with the reason while the service cannot do its work: `/readyz` then says 503. `/healthz` answers as long as the process does. */
+  readonly health?: () => Promise<void>;
+}
+
 /**
  * Serves a registry at `/metrics` for Prometheus, on a port of its own: as OpenMetrics, exemplars included, to who asks for that, else as
- * plain text.
+ * plain text. A service without a port for gRPC is probed here.
  * Throws UNAVAILABLE when the port cannot be had.
  */
-export async function serveMetrics(registry: Registry, port: number, host: string): Promise<MetricsEndpoint> {
+export async function serveMetrics(
+  registry: Registry,
+  port: number,
+  host: string,
+  { health }: MetricsOptions = {},
+): Promise<MetricsEndpoint> {
   const server = createServer((request, response) => {
     const path = request.url?.split('?')[0];
+    const say = (status: number, line: string) =>
+      response.writeHead(status, { 'content-type': 'text/plain' }).end(`${line}\n`);
+    if (health && path === '/healthz') return void say(200, 'alive');
+    if (health && path === '/readyz') {
+      return void health().then(
+        () => say(200, 'ready'),
+        (error: unknown) => say(503, messageOf(error)),
+      );
+    }
     if (path !== '/metrics') {
       response.writeHead(404, { 'content-type': 'text/plain' }).end('the metrics are at /metrics\n');
       return;

@@ -59,6 +59,8 @@ export function secretsOf(environment: NodeJS.ProcessEnv): Pick<TransportOptions
 export function withoutTransport(environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   const taken = [...security, ...limits].map(([name]) => `HEARTWOOD_${name.toUpperCase().replaceAll('-', '_')}`);
   return Object.fromEntries(
-    Object.entries(environment).filter(([name]) => name !== 'HEARTWOOD_AUTH_TOKEN' && !taken.includes(name)),
+    Object.entries(environment).filter(
+      ([name]) => !['HEARTWOOD_AUTH_TOKEN', 'HEARTWOOD_DATABASE', ...taken].includes(name),
+    ),
   );
 }

@@ -50,7 +50,7 @@ export function connectPruning(address: string, connection: ConnectionOptions = 
     waitUntilReady: (deadlineMs) => waitUntilReady(() => pruning.listJobs({ pageSize: 1 }), deadlineMs),
     create: (request, requestId = '') =>
       mapped(() => {
-        checkUnsigned({ seed: request.seed, samples: request.samples });
+        checkUnsigned({ seed: request.seed, samples: request.samples, shard_samples: request.shardSamples });
         const wish = { name: '', units: [], policy: '', loss: '', seed: 0, ...request };
         return pruning.createJob({ requestId, request: wish });
       }),

@@ -53,8 +53,8 @@ export function toRecordStates(states: readonly JobState[]): RecordState[] {
 }
 
 function toWireRequest(request: JobRequest): PruneRequest {
-  const { lossBudget, flopsSaved, samples } = request;
-  return { ...request, lossBudget, flopsSaved, samples };
+  const { lossBudget, flopsSaved, samples, shardSamples } = request;
+  return { ...request, lossBudget, flopsSaved, samples, shardSamples };
 }
 
 function toWireStage(stage: StageStatus): Stage {

@@ -27,6 +27,8 @@ export interface JobRequest {
   window?: number;
   /** Bits of every matrix of a language model. */
   bits?: Bits;
+  /** Samples that are measured at once by one process. */
+  shardSamples?: number;
   seed: number;
   confidence: number;
 }
@@ -49,6 +51,7 @@ export async function checkRequest(request: WireRequest | undefined, roots: Allo
     ...(request.samples === undefined ? {} : { samples: atLeast(request.samples, 1, 'samples') }),
     ...(request.window === undefined ? {} : { window: atLeast(request.window, 2, 'window') }),
     ...(request.bits === undefined ? {} : { bits: bitsFrom(request.bits, 'bits') }),
+    ...(request.shardSamples === undefined ? {} : { shardSamples: atLeast(request.shardSamples, 1, 'shard_samples') }),
     seed: request.seed,
     confidence: checkConfidence(request.confidence ?? 0.95),
   };

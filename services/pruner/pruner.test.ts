@@ -12,8 +12,9 @@ import { ServerReflectionDefinition } from '../../proto/gen/grpc/reflection/v1/r
 import { type ConnectionOptions, openChannel } from '../grpc/channel.js';
 import { makeAuthority, withoutOpenssl } from '../grpc/testing/certificates.js';
 import { connectPruning, type Job, JobState, type PruneWish, type PruningClient, StageState } from './client.js';
-import { type RunningPruner, startPruner, startWorker } from './pruner.js';
+import { type RunningPruner, startPruner } from './pruner.js';
 import { type Entered, matrixPruning } from './testing/matrix-pruning.js';
+import { startWorker } from './worker.js';
 
 const root = mkdtempSync(join(tmpdir(), 'heartwood-pruner-'));
 const model = join(root, 'tiny-vit');
@@ -70,6 +71,7 @@ test('a job goes through its stages to a version in the repository and a report'
     samples: undefined,
     window: undefined,
     bits: undefined,
+    shardSamples: undefined,
     seed: 3,
     confidence: 0.95,
   });
@@ -150,6 +152,8 @@ test('bad requests are refused by the name of the field', async () => {
     [{ ...wish, units: ['tokens', 'layers'] }, 'INVALID_ARGUMENT', /^units: expected one of tokens/],
     [{ ...wish, loss: 'mse' }, 'INVALID_ARGUMENT', /^loss: expected one of kl/],
     [{ ...wish, samples: 0 }, 'INVALID_ARGUMENT', /^samples: expected 1 or more/],
+    [{ ...wish, shardSamples: 0 }, 'INVALID_ARGUMENT', /^shard_samples: expected 1 or more/],
+    [{ ...wish, shardSamples: 0.5 }, 'INVALID_ARGUMENT', /^shard_samples: expected a whole number/],
     [{ ...wish, confidence: 1 }, 'INVALID_ARGUMENT', /^confidence/],
   ];
   const before = await client.list();

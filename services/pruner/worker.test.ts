@@ -9,8 +9,9 @@ import { openRepository } from '../../libs/store/repository.js';
 import { findPostgresql, startPostgresql } from '../../libs/store/testing/postgresql.js';
 import { createLogger } from '../../libs/telemetry/log.js';
 import { connectPruning } from './client.js';
-import { startPruner, startWorker } from './pruner.js';
+import { startPruner } from './pruner.js';
 import { matrixPruning } from './testing/matrix-pruning.js';
+import { startWorker } from './worker.js';
 
 const root = mkdtempSync(join(tmpdir(), 'heartwood-worker-'));
 after(() => rmSync(root, { recursive: true, force: true }));

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { Registry } from '../../libs/telemetry/metrics.js';
+import { PrunerMetrics } from '../../services/pruner/pruner-metrics.js';
 import { everythingOn } from './everything-on.js';
 import { readmeQueries, ruleExpressions, textOf } from './files.js';
 import { groupedBy, selectedBy } from './promql-names.js';
@@ -39,9 +41,16 @@ const units = ['seconds', 'bytes', 'joules', 'watts', 'nats', 'ratio', 'hertz', 
 const unitOf = (name: string): string =>
   units.find((unit) => new RegExp(`_${unit}(_total)?$`).test(name)) ?? (name.endsWith('_info') ? '' : 'number');
 
-test('dashboard, rules, README and documentation name what the server exports, and nothing else', async (context) => {
+/** What a pruner and a worker export beside a server. */
+function pruningMetrics(): Metric[] {
+  const registry = new Registry();
+  new PrunerMetrics(registry);
+  return registry.getMetricsAsArray() as unknown as Metric[];
+}
+
+test('dashboard, rules, README and documentation name what the services export, and nothing else', async (context) => {
   const { registry } = await everythingOn(context);
-  const metrics = registry.getMetricsAsArray() as unknown as Metric[];
+  const metrics = [...(registry.getMetricsAsArray() as unknown as Metric[]), ...pruningMetrics()];
   const series = new Map(metrics.flatMap(seriesOf));
   series.set('up', []);
   const recorded = [...textOf('deploy/monitoring/recording-rules.yml').matchAll(/record: (\S+)/g)].map(

@@ -1,8 +1,7 @@
 import { specOf } from '../../models/classifier.js';
-import type { Job } from '../job.js';
+import type { Job, JobContext } from '../job.js';
 import { policies } from '../policies/index.js';
 import type { Fit, FitInputs, FittedScores, Policy } from '../policies/policy.js';
-import type { PruneContext } from '../request.js';
 import type { StageParameters } from '../stages/parameters.js';
 import { stageBlocks } from '../statistics/schedule.js';
 
@@ -13,7 +12,7 @@ export interface FittedStages {
 }
 
 /** Measures what the predictors are to foretell, and fits them; no stages where no tokens are to go. */
-export async function fitStages(job: Job | undefined, context: PruneContext): Promise<FittedStages> {
+export async function fitStages(job: Job | undefined, context: JobContext): Promise<FittedStages> {
   const wanted = job?.request.units.includes('tokens') ? job : undefined;
   const blocks = wanted ? stageBlocks(specOf(wanted.checkpoint).blocks.length) : [];
   const policy: Policy | undefined = wanted && policies[wanted.request.policy];
@@ -23,12 +22,12 @@ export async function fitStages(job: Job | undefined, context: PruneContext): Pr
     blocks,
     seed: wanted.request.seed,
   };
-  const { runtime, workDirectory, signal } = context;
+  const { runtime, workDirectory, signal, shards } = context;
   const targets = await context.checkpoint('score', async () => {
     if (!policy || !inputs) return null;
     const progress = (event: { done: number; total: number; unit: string }) =>
       context.progress({ ...event, stage: 'score' });
-    return policy.score(inputs, { runtime, workDirectory, signal, progress });
+    return policy.score(inputs, { runtime, workDirectory, signal, shards, progress });
   });
   const fitted = await context.checkpoint('predictor', async (): Promise<FittedScores> => {
     if (!policy || !inputs) return { scores: [], fits: [] };

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { randomBytes } from 'node:crypto';
 import { HeartwoodError } from '../../errors/error.js';
 import { writeFailure } from '../../errors/write-failure.js';
-import type { Database } from '../database/database.js';
+import type { Database, Executor } from '../database/database.js';
 import { flush } from '../durable.js';
 import { decodeCheckpoint, encodeCheckpoint } from './checkpoint-format.js';
 
@@ -74,6 +74,25 @@ export class DatabaseCheckpoints implements CheckpointStore {
   }
 
   async write(job: string, stage: string, value: unknown, worker: string): Promise<void> {
+    await this.writeWhen(job, stage, value, async (transaction) => {
+      const held = await transaction.query(
+        `SELECT id FROM heartwood.jobs WHERE id = $1 AND worker = $2 AND state = 'running' FOR UPDATE`,
+        [job, worker],
+      );
+      if (held.length === 0) throw new HeartwoodError('CANCELLED', `job ${job}: no longer held by this worker`);
+    });
+  }
+
+  /**
+   * Keeps a result unless `holds` throws: a worker that lost its lease must not replace what the next one may already have read. Asked last
+   * in the transaction, so that the row which says so is locked, and with it the renewal of the lease, for a moment only.
+   */
+  async writeWhen(
+    job: string,
+    stage: string,
+    value: unknown,
+    holds: (transaction: Executor) => Promise<void>,
+  ): Promise<void> {
     const chunks = encodeCheckpoint(value);
     await this.database.transaction(async (transaction) => {
       await transaction.query('DELETE FROM heartwood.checkpoints WHERE job = $1 AND stage = $2', [job, stage]);
@@ -83,13 +102,7 @@ export class DatabaseCheckpoints implements CheckpointStore {
           'INSERT INTO heartwood.checkpoints (job, stage, part, content) VALUES ($1, $2, $3, $4)',
           [job, stage, part++, bytes],
         );
-      // A worker that lost its lease must not replace what the next one may already have read. Asked last, so that
-      // the row is locked, and with it the renewal of the lease, for a moment only.
-      const held = await transaction.query(
-        `SELECT id FROM heartwood.jobs WHERE id = $1 AND worker = $2 AND state = 'running' FOR UPDATE`,
-        [job, worker],
-      );
-      if (held.length === 0) throw new HeartwoodError('CANCELLED', `job ${job}: no longer held by this worker`);
+      await holds(transaction);
     });
   }
 

@@ -2,6 +2,8 @@ import { HeartwoodError } from '../../errors/error.js';
 import type { CheckpointStore } from './checkpoints.js';
 import type { JobRecord } from './job.js';
 import type { JobStore } from './job-store.js';
+import type { ShardStore } from './shard-store.js';
+import { sharedWork, type ShardEnd, type SharedWork } from './shared-task.js';
 import { type ProgressEvent, StageTracker } from './stage-tracker.js';
 
 /** What the work of a job is given. */
@@ -14,6 +16,8 @@ export interface JobContext {
   readonly signal: AbortSignal;
   /** A folder of the job's own, which is deleted when the job has ended. */
   readonly workDirectory: string;
+  /** Work that other processes take a part in; absent where there can be none (the embedded database). */
+  readonly shared?: SharedWork;
 }
 
 /** Why a run ended before its work did; the abort reason of its signal. */
@@ -28,12 +32,15 @@ export interface CompletedStage {
 interface RunOptions {
   store: JobStore;
   checkpoints: CheckpointStore;
+  shards?: ShardStore | undefined;
   worker: string;
   workDirectory: string;
   heartbeatMs: number;
   leaseMs: number;
+  pollMs: number;
   onChange: (job: string) => void;
   onStage: (stage: CompletedStage) => void;
+  onShard: (shard: ShardEnd) => void;
   onWarning: (message: string, error: unknown) => void;
 }
 
@@ -75,6 +82,7 @@ export class JobRun {
     },
     signal: this.#abort.signal,
     workDirectory: this.options.workDirectory,
+    ...this.#shared(),
   });
 
   /** Tells the work to stop. */
@@ -93,8 +101,13 @@ export class JobRun {
     await this.#saving;
   }
 
+  #shared(): Pick<JobContext, 'shared'> {
+    const { shards: store, ...options } = this.options;
+    return store ? { shared: sharedWork({ ...options, store, job: this.job.id, signal: this.#abort.signal }) } : {};
+  }
+
   async #checkpoint<T>(stage: string, compute: () => Promise<T>): Promise<T> {
-    const { checkpoints, worker } = this.options;
+    const { checkpoints, shards, worker } = this.options;
     this.#abort.signal.throwIfAborted();
     const stored = await this.#storage(() => checkpoints.read(this.job.id, stage));
     if (stored) {
@@ -113,6 +126,8 @@ export class JobRun {
       this.storageFailed = true;
       throw new HeartwoodError('UNAVAILABLE', `checkpoint ${stage} of job ${this.job.id}: could not be read back`);
     }
+    // The stage's result stands for those of its shards.
+    await this.#storage(async () => shards?.clear(this.job.id));
     this.#tracker.complete(stage, false);
     this.#completed = true;
     this.options.onStage({ stage, seconds: this.stages.find(({ name }) => name === stage)!.seconds });

@@ -1,18 +1,22 @@
 import { mkdir, readdir, rm } from 'node:fs/promises';
-import { hostname } from 'node:os';
-import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
-import { type ErrorCode, HeartwoodError, messageOf } from '../../errors/error.js';
 import type { CheckpointStore } from './checkpoints.js';
+import { describeFailure } from './held-shard.js';
 import type { JobRecord } from './job.js';
 import type { JobQueue } from './job-queue.js';
 import { type CompletedStage, type JobContext, JobRun } from './job-run.js';
 import type { JobStore } from './job-store.js';
+import type { ShardStore } from './shard-store.js';
+import type { ShardEnd } from './shared-task.js';
 
 export interface JobWorkerOptions {
   store: JobStore;
   queue: JobQueue;
   checkpoints: CheckpointStore;
+  /** Shards of jobs, where other processes can take some. */
+  shards?: ShardStore | undefined;
+  /** Whose jobs they are while this process holds them; a name of its own. */
+  worker: string;
   /** The work itself; its result must be JSON. */
   work: (request: unknown, context: JobContext) => Promise<unknown>;
   /** Folder of the jobs' own folders. */
@@ -27,12 +31,12 @@ export interface JobWorkerOptions {
   maxDeaths: number;
   onChange?: (job: string) => void;
   onStage?: (stage: CompletedStage) => void;
+  onShard?: (shard: ShardEnd) => void;
   onWarning?: (message: string, error: unknown) => void;
 }
 
 /** Takes jobs one after the other and runs them to their end, in this process. */
 export class JobWorker {
-  readonly #name = `${hostname()}-${process.pid}-${randomBytes(4).toString('hex')}`;
   readonly #stopping = new AbortController();
   #current: JobRun | undefined;
   #loop: Promise<void> | undefined;
@@ -48,6 +52,11 @@ export class JobWorker {
     await store.announceQueued();
     await this.#sweep();
     this.#loop = this.#run();
+  }
+
+  /** Whether a job is in hand. */
+  get busy(): boolean {
+    return this.#current !== undefined;
   }
 
   /** Looks for messages at once; to be called when this process queued a job. */
@@ -81,7 +90,7 @@ export class JobWorker {
         }
         const message = await queue.fetch();
         if (message) {
-          const job = await store.claim(message.job, this.#name);
+          const job = await store.claim(message.job, this.options.worker);
           await message.acknowledge();
           if (job) await this.#execute(job);
           continue;
@@ -107,17 +116,20 @@ export class JobWorker {
   }
 
   async #execute(job: JobRecord): Promise<void> {
-    const { store, checkpoints, directory, leaseMs, heartbeatMs } = this.options;
+    const { store, checkpoints, shards, worker, directory, leaseMs, heartbeatMs, pollMs } = this.options;
     const workDirectory = join(directory, job.id, 'work');
     const run = new JobRun(job, {
       store,
       checkpoints,
-      worker: this.#name,
+      shards,
+      worker,
       workDirectory,
       heartbeatMs,
       leaseMs,
+      pollMs,
       onChange: (id) => this.options.onChange?.(id),
       onStage: (stage) => this.options.onStage?.(stage),
+      onShard: (shard) => this.options.onShard?.(shard),
       onWarning: (message, error) => this.options.onWarning?.(message, error),
     });
     this.#current = run;
@@ -144,21 +156,22 @@ export class JobWorker {
     const { id } = run.job;
     let ended = run.stopped === 'cancelled';
     if ('result' in outcome) {
-      ended = (await store.succeed(id, this.#name, run.stages, outcome.result)) || ended;
+      ended = (await store.succeed(id, this.options.worker, run.stages, outcome.result)) || ended;
     } else if (run.stopped === 'shutdown') {
-      await store.release(id, this.#name, run.stages);
+      await store.release(id, this.options.worker, run.stages);
     } else if (run.storageFailed) {
       onWarning?.(`job ${id} stopped: its progress could not be kept`, outcome.error);
-      await store.release(id, this.#name, run.stages);
+      await store.release(id, this.options.worker, run.stages);
     } else if (!run.stopped) {
       const error = describeFailure(outcome.error);
       onWarning?.(`job ${id} failed: ${error.message}`, outcome.error);
-      ended = await store.fail(id, this.#name, run.stages, error);
+      ended = await store.fail(id, this.options.worker, run.stages, error);
     }
     if (ended) await this.#forget(id);
   }
 
   async #forget(id: string): Promise<void> {
+    await this.options.shards?.clear(id);
     await this.options.checkpoints.clear(id);
     await rm(join(this.options.directory, id), { recursive: true, force: true });
   }
@@ -168,9 +181,4 @@ export class JobWorker {
     await mkdir(this.options.directory, { recursive: true });
     for (const id of await this.options.store.ended(await readdir(this.options.directory))) await this.#forget(id);
   }
-}
-
-function describeFailure(error: unknown): { code: ErrorCode; message: string } {
-  const code = error instanceof HeartwoodError ? error.code : 'INTERNAL';
-  return { code, message: messageOf(error).replace(/\s*[\r\n]+\s*/g, ' ') };
 }

@@ -1,5 +1,7 @@
+import { randomBytes } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 import { mkdir } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { writeFailure } from '../../errors/write-failure.js';
 import type { Database } from '../database/database.js';
@@ -12,6 +14,9 @@ import type { CompletedStage, JobContext } from './job-run.js';
 import { JobStore } from './job-store.js';
 import { JobWorker } from './job-worker.js';
 import { createJobTables } from './schema.js';
+import { type ShardState, ShardStore } from './shard-store.js';
+import { type ShardWork, ShardWorker } from './shard-worker.js';
+import type { ShardEnd } from './shared-task.js';
 import { pendingStage } from './stage-tracker.js';
 
 export interface OpenJobsOptions {
@@ -21,15 +26,18 @@ export interface OpenJobsOptions {
   database?: string;
   /** The work of a job; without it this process only queues jobs and tells of them. */
   work?: (request: unknown, context: JobContext) => Promise<unknown>;
+  /** The work on shards of anybody's jobs, done while this process has no job in hand; of a database that can be shared alone. */
+  shardWork?: ShardWork;
   /** Seconds that a job stays with a worker that gives no sign of life (default 30). */
   leaseSeconds?: number;
   /** Milliseconds between two writings of a running job's progress (default 500). */
   heartbeatMs?: number;
   /** Milliseconds between two looks for jobs of other processes (default 1000). */
   pollMs?: number;
-  /** How often in a row a worker may die in the same stage before the job fails (default 3). */
+  /** How often in a row a worker may die in the same stage before the job fails, and a shard may fail or its worker die (default 3). */
   maxDeaths?: number;
   onStage?: (stage: CompletedStage) => void;
+  onShard?: (shard: ShardEnd) => void;
   onWarning?: (message: string, error: unknown) => void;
 }
 
@@ -37,11 +45,14 @@ export interface OpenJobsOptions {
 export class Jobs {
   readonly #events = new EventEmitter().setMaxListeners(0);
   #worker: JobWorker | undefined;
+  #shardWorker: ShardWorker | undefined;
 
   private constructor(
     private readonly database: Database,
     private readonly queue: JobQueue,
     private readonly store: JobStore,
+    /** Absent where the jobs are this process's alone. */
+    private readonly shards: ShardStore | undefined,
     private readonly pollMs: number,
   ) {}
 
@@ -60,26 +71,42 @@ export class Jobs {
         onWarning?.('the job queue could not be maintained', error),
       );
       const store = new JobStore(database, queue, leaseSeconds);
-      const jobs = new Jobs(database, queue, store, pollMs);
+      // Files are much faster than the embedded database; but only a database can be shared.
+      const directory = join(options.directory, 'jobs');
+      const checkpoints = database.embedded ? new FileCheckpoints(directory) : new DatabaseCheckpoints(database);
+      const shards =
+        checkpoints instanceof DatabaseCheckpoints
+          ? new ShardStore(database, queue, checkpoints, leaseSeconds, maxDeaths)
+          : undefined;
+      const jobs = new Jobs(database, queue, store, shards, pollMs);
+      const hands = {
+        store,
+        queue,
+        worker: `${hostname()}-${process.pid}-${randomBytes(4).toString('hex')}`,
+        leaseMs: leaseSeconds * 1000,
+        pollMs,
+        ...(options.onShard ? { onShard: options.onShard } : {}),
+        ...(onWarning ? { onWarning } : {}),
+      };
       if (options.work) {
-        const directory = join(options.directory, 'jobs');
         jobs.#worker = new JobWorker({
-          store,
-          queue,
-          // Files are much faster than the embedded database; but only a database can be shared.
-          checkpoints: database.embedded ? new FileCheckpoints(directory) : new DatabaseCheckpoints(database),
+          ...hands,
+          checkpoints,
+          shards,
           work: options.work,
           directory,
           alone: database.embedded,
-          leaseMs: leaseSeconds * 1000,
           heartbeatMs,
-          pollMs,
           maxDeaths,
           onChange: (id) => jobs.#events.emit(id),
           ...(options.onStage ? { onStage: options.onStage } : {}),
-          ...(onWarning ? { onWarning } : {}),
         });
         await jobs.#worker.start();
+      }
+      if (options.shardWork && shards) {
+        const free = () => jobs.#worker?.busy !== true;
+        jobs.#shardWorker = new ShardWorker({ ...hands, store: shards, work: options.shardWork, free });
+        jobs.#shardWorker.start();
       }
       return jobs;
     } catch (error) {
@@ -109,10 +136,23 @@ export class Jobs {
     return this.store.count();
   }
 
+  /** Throws UNAVAILABLE when the database does not answer. */
+  async ping(): Promise<void> {
+    await this.database.query('SELECT 1');
+  }
+
+  /** How many shards of jobs under way are in each state; undefined where the jobs are this process's alone. */
+  async countShards(): Promise<Record<ShardState, number> | undefined> {
+    return this.shards?.count();
+  }
+
   /** Cancels a job, at once when this process runs it. @throws HeartwoodError NOT_FOUND, INVALID_ARGUMENT */
   async cancel(id: string): Promise<JobRecord> {
     const job = await this.store.cancel(id);
-    if (job.state === 'cancelled') this.#worker?.cancelled(id);
+    if (job.state === 'cancelled') {
+      this.#worker?.cancelled(id);
+      await this.shards?.clear(id);
+    }
     this.#events.emit(id);
     return job;
   }
@@ -137,7 +177,7 @@ export class Jobs {
 
   /** Lets the running job stop at its last checkpoint and closes the database. */
   async close(): Promise<void> {
-    await this.#worker?.stop();
+    await Promise.all([this.#worker?.stop(), this.#shardWorker?.stop()]);
     await this.queue.stop();
     await this.database.close();
   }

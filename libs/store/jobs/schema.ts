@@ -30,9 +30,24 @@ CREATE TABLE IF NOT EXISTS heartwood.checkpoints (
   part integer NOT NULL,
   content bytea NOT NULL,
   PRIMARY KEY (job, stage, part)
-);`;
+);
+CREATE TABLE IF NOT EXISTS heartwood.shards (
+  job uuid NOT NULL REFERENCES heartwood.jobs (id) ON DELETE CASCADE,
+  task text NOT NULL,
+  part integer NOT NULL,
+  content text NOT NULL,
+  state text NOT NULL DEFAULT 'queued' CHECK (state IN ('queued', 'running', 'done', 'failed')),
+  message uuid NOT NULL,
+  attempts integer NOT NULL DEFAULT 0,
+  worker text,
+  lease_until timestamptz,
+  error_code text,
+  error_message text,
+  PRIMARY KEY (job, task, part)
+);
+CREATE INDEX IF NOT EXISTS shards_unfinished ON heartwood.shards (state) WHERE state IN ('queued', 'running');`;
 
-/** Makes the tables of jobs and checkpoints where they are missing. Safe when several processes start at once. */
+/** Makes the tables of jobs, checkpoints and shards where they are missing. Safe when several processes start at once. */
 export async function createJobTables(database: Database): Promise<void> {
   await database.transaction(async (transaction) => {
     // CREATE ... IF NOT EXISTS by itself fails when two sessions run it at the same moment.

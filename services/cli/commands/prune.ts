@@ -29,6 +29,7 @@ interface Options extends ProviderOptions {
   samples?: number;
   window?: number;
   bits?: number;
+  shardSamples?: number;
   seed: number;
   confidence: number;
   json?: string;
@@ -73,6 +74,11 @@ export function pruneCommand(context: Context): Command {
       "4 or 8, of every weight matrix of a language model (default: 32, or the plan's choice with --units bits)",
       integer({ min: 4, max: 8 }),
     )
+    .option(
+      '--shard-samples <n>',
+      'samples that are summed up at once, as a job of a pruner divides them among workers (default: some runs)',
+      integer({ min: 1 }),
+    )
     .option('--seed <n>', 'of the split of the data and of all draws', integer(), 0)
     .option('--confidence <p>', 'of the certified bound', number({ min: 0.5, max: 1, inclusive: false }), 0.95)
     .addOption(jsonOption())
@@ -101,6 +107,7 @@ async function run(options: Options, context: Context): Promise<void> {
     samples: options.samples,
     window: options.window,
     bits: options.bits,
+    shardSamples: options.shardSamples,
     seed: options.seed,
     confidence: options.confidence,
   });

@@ -155,7 +155,14 @@ export interface PruneRequest {
     | number
     | undefined;
   /** Bits of every weight matrix of a language model, 4 or 8; absent for 32, or for what the plan chooses where "bits" are units. */
-  bits?: number | undefined;
+  bits?:
+    | number
+    | undefined;
+  /**
+   * Samples that are measured at once by one process, rounded up to whole runs; absent for some runs. The last bits of the plan depend on
+   * it, since sums are taken in such parts; on how many processes take part they do not.
+   */
+  shardSamples?: number | undefined;
 }
 
 export interface CreateJobRequest {
@@ -317,6 +324,7 @@ function createBasePruneRequest(): PruneRequest {
     confidence: undefined,
     window: undefined,
     bits: undefined,
+    shardSamples: undefined,
   };
 }
 
@@ -360,6 +368,9 @@ export const PruneRequest: MessageFns<PruneRequest> = {
     }
     if (message.bits !== undefined) {
       writer.uint32(104).uint32(message.bits);
+    }
+    if (message.shardSamples !== undefined) {
+      writer.uint32(112).uint32(message.shardSamples);
     }
     return writer;
   },
@@ -481,6 +492,14 @@ export const PruneRequest: MessageFns<PruneRequest> = {
             message.bits = reader.uint32();
             continue;
           }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.shardSamples = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -522,6 +541,11 @@ export const PruneRequest: MessageFns<PruneRequest> = {
       confidence: isSet(object.confidence) ? globalThis.Number(object.confidence) : undefined,
       window: isSet(object.window) ? globalThis.Number(object.window) : undefined,
       bits: isSet(object.bits) ? globalThis.Number(object.bits) : undefined,
+      shardSamples: isSet(object.shardSamples)
+        ? globalThis.Number(object.shardSamples)
+        : isSet(object.shard_samples)
+        ? globalThis.Number(object.shard_samples)
+        : undefined,
     };
   },
 
@@ -566,6 +590,9 @@ export const PruneRequest: MessageFns<PruneRequest> = {
     if (message.bits !== undefined) {
       obj.bits = Math.round(message.bits);
     }
+    if (message.shardSamples !== undefined) {
+      obj.shardSamples = Math.round(message.shardSamples);
+    }
     return obj;
   },
 
@@ -587,6 +614,7 @@ export const PruneRequest: MessageFns<PruneRequest> = {
     message.confidence = object.confidence ?? undefined;
     message.window = object.window ?? undefined;
     message.bits = object.bits ?? undefined;
+    message.shardSamples = object.shardSamples ?? undefined;
     return message;
   },
 };

@@ -1,0 +1,113 @@
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { writeFailure } from '../../libs/errors/write-failure.js';
+import { shardMeasuring } from '../../libs/pruning/shards.js';
+import { createRuntime } from '../../libs/runtime/runtime.js';
+import type { JobContext } from '../../libs/store/jobs/job-run.js';
+import { Jobs } from '../../libs/store/jobs/jobs.js';
+import type { ShardWork } from '../../libs/store/jobs/shard-worker.js';
+import { openRepository } from '../../libs/store/repository.js';
+import type { Logger } from '../../libs/telemetry/log.js';
+import { createRegistry, type MetricsEndpoint, serveMetrics } from '../../libs/telemetry/metrics.js';
+import { openProvider } from '../providers/open-provider.js';
+import { checkAllowed } from './allowed-paths.js';
+import { defaultWork } from './default-work.js';
+import type { EngineSettings } from './options.js';
+import type { JobRequest } from './prune-request.js';
+import type { PruneWork } from './prune-work.js';
+import { PrunerMetrics } from './pruner-metrics.js';
+
+/** What a test or another host may put in place of a service's own. */
+export interface EngineParts {
+  logger?: Logger;
+  /** The work of a job (default: `prune` of libs/pruning). */
+  work?: PruneWork;
+  /** The work on a shard of somebody's job (default: the measurements of libs/curvature). */
+  shardWork?: ShardWork;
+}
+
+/**
+ * Jobs, the workers that run them and take shards of others' jobs, and the metrics: what a pruner and a worker have in common. Without a
+ * repository no jobs are run, since there is nowhere to publish, and shards are all that is taken.
+ */
+export async function startEngine(settings: EngineSettings, log: Logger, parts: EngineParts = {}) {
+  const registry = createRegistry();
+  const provider = await openProvider(settings, registry, log);
+  const repository =
+    settings.repository === undefined ? undefined : await openRepository(settings.repository, { create: true });
+  const runtime = createRuntime({
+    workers: settings.workers,
+    ...(settings.threads ? { threads: settings.threads } : {}),
+    ...provider,
+  });
+  const metrics = new PrunerMetrics(registry);
+  let endpoint: MetricsEndpoint | undefined;
+  let jobs: Jobs | undefined;
+  let scratch: string | undefined;
+  const stop = async () => {
+    await jobs?.close();
+    await Promise.all([runtime.close(), endpoint?.close()]);
+    if (scratch !== undefined) await rm(scratch, { recursive: true, force: true });
+  };
+  const work = parts.work ?? defaultWork;
+  const run = repository && {
+    work: async (request: unknown, context: JobContext) => {
+      const job = context.jobId;
+      log.info({ event: 'job', job }, 'job taken up');
+      await checkAllowed(request as JobRequest, settings);
+      const asked = { ...(request as JobRequest), repository: repository.directory, publication: job };
+      const outcome = await work(asked, { ...context, runtime });
+      log.info({ event: 'job', job, version: outcome.version }, 'job done');
+      return outcome;
+    },
+  };
+  try {
+    const health = async () => void (await jobs?.ping());
+    endpoint = await serveMetrics(registry, settings.metricsPort, settings.metricsHost ?? settings.host, { health });
+    // A folder of this process alone: others may have the data folder too.
+    scratch = await scratchIn(settings.dataDirectory ?? tmpdir());
+    jobs = await Jobs.open({
+      directory: settings.dataDirectory ?? scratch,
+      ...(settings.database ? { database: settings.database } : {}),
+      ...run,
+      shardWork:
+        parts.shardWork ??
+        shardMeasuring({
+          runtime,
+          workDirectory: join(scratch, 'work'),
+          allowed: (paths) => checkAllowed(paths, settings),
+        }),
+      leaseSeconds: settings.leaseSeconds,
+      heartbeatMs: settings.heartbeatMs,
+      pollMs: settings.pollMs,
+      maxDeaths: settings.maxDeaths,
+      onStage: (stage) => metrics.completed(stage),
+      onShard: (shard) => {
+        metrics.shard(shard);
+        log.debug({ event: 'shard', ...shard }, 'shard');
+      },
+      onWarning: (message, error) => log.warn({ err: error }, message),
+    });
+    metrics.observe(jobs);
+    return { jobs, registry, metricsPort: endpoint.port, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+async function scratchIn(directory: string): Promise<string> {
+  try {
+    await mkdir(directory, { recursive: true });
+    return await mkdtemp(join(directory, 'heartwood-shards-'));
+  } catch (cause) {
+    throw writeFailure(directory, cause);
+  }
+}
+
+/** An action that is done once however often it is asked for. */
+export function once(action: () => Promise<void>): () => Promise<void> {
+  let done: Promise<void> | undefined;
+  return () => (done ??= action());
+}
