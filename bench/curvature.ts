@@ -17,6 +17,7 @@ import { countFlops } from '../libs/onnx/flops.js';
 import { loadGraph } from '../libs/runtime/load-graph.js';
 import { createRuntime, type Runtime } from '../libs/runtime/runtime.js';
 import type { TensorValue } from '../libs/runtime/tensor.js';
+import { median } from '../libs/pruning/statistics/quantiles.js';
 import { titleOf, workGraph, type WorkSpec } from './curvature-graphs.js';
 import { startTorch, type TorchProcess } from './torch-process.js';
 
@@ -228,12 +229,6 @@ function report(model: string, batch: number, contestants: readonly Contestant[]
     const perProbe = of(`Hv × ${many}`) / many / (of(work, 'pytorch') / probes);
     bar(`time per Hv at ${many} probes, of PyTorch's ${work}`, perProbe, 0.5);
   }
-}
-
-function median(numbers: readonly number[]): number {
-  const sorted = [...numbers].sort((a, b) => a - b);
-  const half = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2;
 }
 
 /** This process' resident set now, or its greatest since it was last reset, in MiB; undefined where /proc does not say. */

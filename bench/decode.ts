@@ -18,6 +18,7 @@ import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import { pythiaShapes } from '../libs/models/testing/random-causal.js';
 import { createRuntime, type Runtime } from '../libs/runtime/runtime.js';
+import { median } from '../libs/pruning/statistics/quantiles.js';
 import { greedy } from '../services/server/generation/request.js';
 import { connectInference, type InferenceClient } from '../services/server/client.js';
 import { openBandwidth, type Bandwidth } from './support/bandwidth/bandwidth.js';
@@ -208,10 +209,4 @@ function print(): void {
   console.log(table.toString());
   console.log(`Random weights, ${threads} threads, prompts of ${promptLength}, ${tokens} new tokens.`);
   printBars(bars);
-}
-
-function median(numbers: readonly number[]): number {
-  const sorted = [...numbers].sort((a, b) => a - b);
-  const half = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2;
 }

@@ -21,6 +21,7 @@ import Table from 'cli-table3';
 import type { Checkpoint } from '../libs/models/checkpoint.js';
 import { pythiaShapes, type RandomCausalShape } from '../libs/models/testing/random-causal.js';
 import { createRuntime } from '../libs/runtime/runtime.js';
+import { median } from '../libs/pruning/statistics/quantiles.js';
 import { writeGguf, type MatrixFormat } from './llm-peers/gguf.js';
 import { installLlama, startLlama, type LlamaProcess } from './llm-peers/llama-process.js';
 import { sameModel } from './llm-peers/same-model.js';
@@ -200,10 +201,4 @@ function print(): void {
     `pythia-${options.size}, random weights, ${threads} threads, prompt of ${promptLength}, ${tokens} new tokens; llama.cpp always has the dense model.`,
   );
   printBars(bars);
-}
-
-function median(numbers: readonly number[]): number {
-  const sorted = [...numbers].sort((a, b) => a - b);
-  const half = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2;
 }

@@ -12,10 +12,11 @@ import { parseArgs } from 'node:util';
 import { status } from '@grpc/grpc-js';
 import { importBaseline } from '../libs/pruning/baseline.js';
 import { vitTiny, writeRandomCheckpoint } from '../libs/models/testing/random-checkpoint.js';
+import { median, quantileOrNaN as quantile } from '../libs/pruning/statistics/quantiles.js';
 import { memorySlope, sampleMemory } from './support/memory.js';
 import { barOf, printBars, writeOutcome } from './support/outcome.js';
 import { rawClient, refusePath, type Reply } from './support/raw-client.js';
-import { closedLoop, inferPath, median, pixelRequest, quantile, startBare, startServed } from './support/served.js';
+import { closedLoop, inferPath, pixelRequest, startBare, startServed } from './support/served.js';
 
 const { values: options } = parseArgs({
   options: {

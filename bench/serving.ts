@@ -20,10 +20,11 @@ import { createRuntime } from '../libs/runtime/runtime.js';
 import { importBaseline } from '../libs/pruning/baseline.js';
 import { openRepository } from '../libs/store/repository.js';
 import type { TensorValue } from '../libs/runtime/tensor.js';
+import { median, quantileOrNaN as quantile } from '../libs/pruning/statistics/quantiles.js';
 import { publishGraph, tensorMeanModel } from '../services/server/testing/fixture-models.js';
 import { barOf, printBars, writeOutcome, type Bar } from './support/outcome.js';
 import { echoPath, rawClient } from './support/raw-client.js';
-import { closedLoop, inferPath, median, pixelRequest, quantile, startBare, startServed } from './support/served.js';
+import { closedLoop, inferPath, pixelRequest, startBare, startServed } from './support/served.js';
 import { publishPair } from './support/served-pair.js';
 
 interface Row {

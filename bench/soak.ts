@@ -13,6 +13,7 @@ import sharp from 'sharp';
 import { integerIn, randomFor } from '../libs/data/random.js';
 import { importBaseline } from '../libs/pruning/baseline.js';
 import { openRepository } from '../libs/store/repository.js';
+import { median } from '../libs/pruning/statistics/quantiles.js';
 import { connectInference, type InferenceClient, type InferenceRequest } from '../services/server/client.js';
 import { budgetDraft, budgetModel, publishGraph } from '../services/server/testing/fixture-models.js';
 import { memorySlope, sampleMemory } from './support/memory.js';
@@ -42,12 +43,18 @@ try {
     ]);
     const samples = memory.stop();
     const slope = memorySlope(samples.filter(({ minute }) => minute >= warmUpMinutes));
-    const residentMiB = samples.map(({ mib }) => Math.round(mib));
-    const row = { minutes, requests: first + second + streamed, versions: published, slope, residentMiB };
-    console.log(
-      `${row.requests} requests and ${row.versions} versions in ${minutes} minutes; ` +
-        `resident ${residentMiB[0]} → ${residentMiB.at(-1)} MiB`,
-    );
+    // What rises for good rises in every part of the run; what warms up levels off.
+    const byMinute = Array.from({ length: Math.floor(minutes) }, (_, from) => {
+      const within = samples.filter(({ minute }) => minute >= from && minute < from + 1);
+      return { resident: median(within.map(({ mib }) => mib)), heap: median(within.map(({ heapMib }) => heapMib)) };
+    });
+    const row = {
+      ...{ minutes, requests: first + second + streamed, versions: published, slope, byMinute },
+      residentMiB: samples.map(({ mib }) => Math.round(mib)),
+    };
+    console.log(`${row.requests} requests and ${row.versions} versions in ${minutes} minutes`);
+    for (const [minute, { resident, heap }] of byMinute.entries())
+      console.log(`minute ${minute + 1}: resident ${resident.toFixed(1)} MiB, of which JavaScript ${heap.toFixed(1)}`);
     const bars = [barOf('resident memory after warm-up, MiB a minute', slope, '<=', 1)];
     printBars(bars);
     await writeOutcome(options.json, { bench: 'soak', rows: [row], bars });

@@ -12,13 +12,14 @@ import { parseArgs } from 'node:util';
 import { pythiaShapes } from '../libs/models/testing/random-causal.js';
 import { textManifest } from '../libs/store/manifest.js';
 import { openRepository } from '../libs/store/repository.js';
+import { median } from '../libs/pruning/statistics/quantiles.js';
 import { connectInference } from '../services/server/client.js';
 import { memorySlope, sampleMemory } from './support/memory.js';
 import { type Bar, barOf, printBars, writeOutcome } from './support/outcome.js';
-import { median, startServed } from './support/served.js';
+import { startServed } from './support/served.js';
 import { type BareLoop, openBareLoop } from './support/streams/bare-loop.js';
 import { cases, restlessStreams } from './support/streams/restless.js';
-import { streamedTokensPerSecond } from './support/streams/streamed.js';
+import { streamedRate } from './support/streams/streamed.js';
 import { publishRandom, smallShape } from './support/streams/subjects.js';
 
 const { values: options } = parseArgs({
@@ -120,21 +121,22 @@ async function speed(): Promise<void> {
     await cacheInPlace(bare, name);
     for (const batch of [1, 8]) {
       const [prompt, steps] = [64, 64];
-      const pairs: { bare: number; streamed: number }[] = [];
+      const pairs: { bare: number; streamed: number; clientShare: number }[] = [];
       for (let round = 0; round <= rounds; round++) {
-        const pair = {
-          bare: await bare.tokensPerSecond(batch, prompt, steps),
-          streamed: await streamedTokensPerSecond(client, name, batch, prompt, steps),
-        };
+        const alone = await bare.tokensPerSecond(batch, prompt, steps);
+        const { tokensPerSecond, clientShare } = await streamedRate(client, name, batch, prompt, steps);
         // The first of each warms up.
-        if (round > 0) pairs.push(pair);
+        if (round > 0) pairs.push({ bare: alone, streamed: tokensPerSecond, clientShare });
       }
       const ratio = median(pairs.map(({ bare, streamed }) => streamed / bare));
       const [alone, through] = [median(pairs.map((pair) => pair.bare)), median(pairs.map((pair) => pair.streamed))];
+      // The client shares the cores with the runs, as it does not where it is on a machine of its own.
+      const clientShare = median(pairs.map((pair) => pair.clientShare));
       console.log(
-        `${name}, ${batch} at a time: ${alone.toFixed(1)} tokens/s bare, ${through.toFixed(1)} through streams`,
+        `${name}, ${batch} at a time: ${alone.toFixed(1)} tokens/s bare, ${through.toFixed(1)} through streams, ` +
+          `whose client took ${(100 * clientShare).toFixed(1)} % of the cores`,
       );
-      rows.push({ part: 'speed', model: name, batch, bare: alone, streamed: through, ratio, pairs });
+      rows.push({ part: 'speed', model: name, batch, bare: alone, streamed: through, ratio, clientShare, pairs });
       bars.push(barOf(`${name}, ${batch} at a time: tokens/s through gRPC over the bare loop`, ratio, '>=', 0.97));
     }
   } finally {

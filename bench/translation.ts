@@ -27,6 +27,7 @@ import { stageBlocks } from '../libs/pruning/statistics/schedule.js';
 import { loadGraph } from '../libs/runtime/load-graph.js';
 import { createRuntime, type Runtime, type Session } from '../libs/runtime/runtime.js';
 import type { TensorValue } from '../libs/runtime/tensor.js';
+import { median } from '../libs/pruning/statistics/quantiles.js';
 import { barOf, printBars, writeOutcome, type Bar } from './support/outcome.js';
 import { imagesOf, placedTable, randomStages } from './support/random-stages.js';
 
@@ -227,10 +228,4 @@ function print(): void {
 
 function mean(numbers: readonly number[]): number {
   return numbers.reduce((sum, value) => sum + value, 0) / numbers.length;
-}
-
-function median(numbers: readonly number[]): number {
-  const sorted = [...numbers].sort((a, b) => a - b);
-  const half = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2;
 }

@@ -6,15 +6,21 @@ export interface MemorySample {
   readonly minute: number;
   /** Resident, of all of the server's processes. */
   readonly mib: number;
+  /** Of them, what V8 has reserved for the main thread's JavaScript: objects, and code as it is compiled. */
+  readonly heapMib: number;
 }
+
+const resident = 'heartwood_process_resident_memory_bytes{';
+const heap = 'nodejs_heap_size_total_bytes ';
 
 /** Asks the server's metrics every `everyMs` until it is stopped. */
 export function sampleMemory(server: ServedProcess, everyMs: number): { stop(): MemorySample[] } {
   const samples: MemorySample[] = [];
   const begun = performance.now();
   const take = async (): Promise<void> => {
-    const bytes = await server.metric('heartwood_process_resident_memory_bytes{');
-    if (bytes !== undefined) samples.push({ minute: (performance.now() - begun) / 60_000, mib: bytes / 2 ** 20 });
+    const [all, script = NaN] = await server.metrics([resident, heap]);
+    const minute = (performance.now() - begun) / 60_000;
+    if (all !== undefined) samples.push({ minute, mib: all / 2 ** 20, heapMib: script / 2 ** 20 });
   };
   const timer = setInterval(() => void take(), everyMs);
   return {

@@ -13,6 +13,8 @@ export interface ServedProcess {
   readonly address: string;
   /** The sum of a metric's series whose text begins so; undefined where there is none. */
   metric(series: string): Promise<number | undefined>;
+  /** Each of several, as `metric`, at one moment. */
+  metrics(series: readonly string[]): Promise<(number | undefined)[]>;
   stop(): Promise<void>;
 }
 
@@ -32,18 +34,24 @@ export async function startServed(
     }
   }
   client.close();
+  const metrics: ServedProcess['metrics'] = async (series) => {
+    const text = await (await fetch(`http://127.0.0.1:${child.metricsPort}/metrics`)).text();
+    return series.map((begins) => sumOf(text, begins));
+  };
   return {
     address,
-    metric: async (series) => {
-      const text = await (await fetch(`http://127.0.0.1:${child.metricsPort}/metrics`)).text();
-      const values = text
-        .split('\n')
-        .filter((line) => line.startsWith(series))
-        .map((line) => Number(line.slice(line.lastIndexOf(' ') + 1)));
-      return values.length === 0 ? undefined : values.reduce((sum, value) => sum + value, 0);
-    },
+    metric: async (series) => (await metrics([series]))[0],
+    metrics,
     stop: () => child.stop(),
   };
+}
+
+function sumOf(text: string, begins: string): number | undefined {
+  const values = text
+    .split('\n')
+    .filter((line) => line.startsWith(begins))
+    .map((line) => Number(line.slice(line.lastIndexOf(' ') + 1)));
+  return values.length === 0 ? undefined : values.reduce((sum, value) => sum + value, 0);
 }
 
 /** A bare gRPC server in a process of its own. */
@@ -87,12 +95,3 @@ export async function closedLoop(
   await Promise.all(Array.from({ length: concurrency }, lane));
   return { latencies, wallMs: performance.now() - begun };
 }
-
-export function quantile(values: readonly number[], q: number): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const at = q * (sorted.length - 1);
-  const low = sorted[Math.floor(at)] ?? NaN;
-  return low + (at - Math.floor(at)) * ((sorted[Math.ceil(at)] ?? low) - low);
-}
-
-export const median = (values: readonly number[]): number => quantile(values, 0.5);

@@ -1,5 +1,6 @@
 import { encodePng } from '../../../libs/data/image.js';
 import type { Repository } from '../../../libs/store/repository.js';
+import { median } from '../../../libs/pruning/statistics/quantiles.js';
 import { checkHealthy, sendHostile, type Target, type Verdict } from './requests.js';
 import { startServer } from './server.js';
 import { openWire } from './wire.js';
@@ -76,10 +77,6 @@ export async function fuzzRequests(repository: Repository, { seed, count, log }:
 function growthOf(resident: readonly number[]): number {
   const fifth = Math.max(1, Math.floor(resident.length / 5));
   return median(resident.slice(-fifth)) / median(resident.slice(resident.length > 1 ? fifth : 0).slice(0, fifth));
-}
-
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[values.length >> 1] ?? NaN;
 }
 
 function rowsOf(verdicts: readonly Verdict[]): RequestRun['rows'] {

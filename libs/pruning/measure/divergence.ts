@@ -1,12 +1,21 @@
 /** Measures on logits: rows of `classes` numbers; everything is summed in double precision. */
 
-/** log softmax of one row: z − max − log Σ exp(z − max). */
+/** log softmax of one row of [rows, classes]. */
 export function logSoftmax(logits: Float32Array, row: number, classes: number): Float64Array {
-  const z = logits.subarray(row * classes, (row + 1) * classes);
+  return logProbabilities(logits.subarray(row * classes, (row + 1) * classes));
+}
+
+/** softmax(z)_i = exp(z_i − max − log Σ exp(z_j − max)) */
+export function softmax(logits: ArrayLike<number>): Float64Array {
+  return logProbabilities(logits).map((value) => Math.exp(value));
+}
+
+/** z − max − log Σ exp(z − max) */
+function logProbabilities(z: ArrayLike<number>): Float64Array {
   let max = -Infinity;
-  for (const value of z) if (value > max) max = value;
+  for (let i = 0; i < z.length; i++) if (z[i]! > max) max = z[i]!;
   let sum = 0;
-  for (const value of z) sum += Math.exp(value - max);
+  for (let i = 0; i < z.length; i++) sum += Math.exp(z[i]! - max);
   const shift = max + Math.log(sum);
   return Float64Array.from(z, (value) => value - shift);
 }

@@ -19,6 +19,16 @@ export function quantileOfSorted(sorted: ArrayLike<number>, p: number): number {
   return a === b ? a : a + (place - below) * (b - a);
 }
 
+/** As {@link quantile}; NaN of nothing, for what may not have happened at all. */
+export function quantileOrNaN(values: ArrayLike<number>, p: number): number {
+  return values.length === 0 ? NaN : quantile(values, p);
+}
+
+/** NaN of nothing. */
+export function median(values: ArrayLike<number>): number {
+  return quantileOrNaN(values, 0.5);
+}
+
 /** Σ x / n; NaN when there are none. */
 export function mean(values: ArrayLike<number>): number {
   let sum = 0;

@@ -1,5 +1,6 @@
 import type { CallContext } from 'nice-grpc';
 import { HeartwoodError, invalid } from '../../../libs/errors/error.js';
+import { softmax } from '../../../libs/pruning/measure/divergence.js';
 import type {
   Classification,
   ClassifyRequest,
@@ -13,7 +14,7 @@ import { toServerError } from '../../grpc/errors.js';
 import { IMAGE, LOGITS } from '../catalog/served-version.js';
 import { checkBudget } from '../inference/budget.js';
 import type { CallContents, InferenceAnswer, InferenceCall } from '../inference/call.js';
-import { greatest, softmax } from '../inference/classes.js';
+import { greatest } from '../inference/classes.js';
 import type { Inference } from '../inference/inference.js';
 import { type Trace, TRACEPARENT, traceOf } from '../inference/trace.js';
 import { answerInOrder } from '../open-inference/answer-stream.js';
