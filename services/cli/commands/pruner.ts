@@ -2,7 +2,7 @@ import { Command, Option } from 'commander';
 import type { PrunerOptions, WorkerOptions } from '../../pruner/options.js';
 import { startPruner } from '../../pruner/pruner.js';
 import { startWorker } from '../../pruner/worker.js';
-import { examples, integer } from '../arguments.js';
+import { examples, integer, number } from '../arguments.js';
 import type { Context } from '../context.js';
 import { providerOptionsOf, withProviderOptions } from '../provider-options.js';
 import { secretsOf, withTransportOptions } from '../transport-options.js';
@@ -28,6 +28,11 @@ function withEngineOptions(command: Command): Command {
     .option('--metrics-port <n>', 'Prometheus metrics (default: 8004; 0: a free one, named in the log)', port)
     .option('--workers <n>', 'threads that run models (default: 1)', some)
     .option('--threads <n>', 'threads of one run (default: the cores over the workers)', some)
+    .option(
+      '--lease-seconds <n>',
+      'seconds that a job or a shard stays with a process that gives no sign of life (default: 30)',
+      number({ min: 0, inclusive: false }),
+    )
     .option('--log-level <level>', 'trace, debug, info, warn, error or silent (default: info)');
 }
 
