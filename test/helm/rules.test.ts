@@ -1,0 +1,59 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { examples, type Rendered, render } from './helm.js';
+import { faultsOf } from './kubernetes-schemas.js';
+import { rules } from './rules/index.js';
+
+const rendered = new Map<string, Rendered[]>();
+for (const example of examples) rendered.set(example, await render(example));
+
+for (const { name, faults, broken } of rules) {
+  test(name, () => {
+    for (const [example, objects] of rendered) assert.deepEqual(faults(objects), [], example);
+  });
+
+  test(`${name}: and what breaks it is caught`, () => {
+    const objects = structuredClone(rendered.get(broken.example)!);
+    broken.change(objects);
+    assert.notDeepEqual(faults(objects), []);
+  });
+}
+
+/** Values that turn on what no example does. */
+const variants: readonly (readonly [string, Readonly<Record<string, unknown>>])[] = [
+  ['a server alone', { 'pruner.enabled': false }],
+  ['a pruner alone', { 'server.enabled': false }],
+  [
+    'Services to the outside',
+    { 'server.service.type': 'NodePort', 'server.service.nodePort': 30801, 'pruner.service.type': 'LoadBalancer' },
+  ],
+  ['Prometheus by Services', { 'monitoring.serviceMonitor.enabled': true }],
+  [
+    'a claim for engines, groups and a GPU',
+    { 'server.engineCache': { enabled: true, existingClaim: 'checkpoints' }, 'server.gpu.enabled': true },
+  ],
+  [
+    'threads by hand',
+    { 'server.threads': 3, 'pruner.threads': 2, 'server.extraArgs': ['--latency-slo=50ms', '--shadow=0.05'] },
+  ],
+  ['no network policy', { 'networkPolicy.enabled': false, 'server.podDisruptionBudget.enabled': false }],
+  [
+    'names by hand',
+    { fullnameOverride: 'trees', 'image.digest': `sha256:${'0'.repeat(64)}`, 'image.pullSecrets': ['checkpoints'] },
+  ],
+  [
+    'drains of ten minutes',
+    { 'server.drainMs': 600000, 'server.stopDelayMs': 20500, 'server.maxConnectionAgeMs': 1952257861 },
+  ],
+];
+
+for (const [name, values] of variants) {
+  test(`${name}: every object is what the API takes, and every rule holds`, async () => {
+    const objects = await render('plain', values);
+    assert.deepEqual(objects.flatMap(faultsOf), []);
+    assert.deepEqual(
+      rules.flatMap((rule) => rule.faults(objects)),
+      [],
+    );
+  });
+}
