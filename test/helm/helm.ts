@@ -101,6 +101,21 @@ export function objectsIn(text: string): Rendered[] {
   });
 }
 
+/** What helm says when an example has been installed. */
+export async function notes(example: string): Promise<string> {
+  const told = await runHelm(
+    'install',
+    'edge',
+    chart,
+    '--dry-run=client',
+    '--namespace',
+    'models',
+    '--values',
+    valuesFile(example),
+  );
+  return told.slice(told.indexOf('NOTES:'));
+}
+
 /** What helm says of values that it refuses, without its own words about links. */
 export async function refusal(values: Readonly<Record<string, unknown>>, example?: string): Promise<string> {
   try {

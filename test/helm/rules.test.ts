@@ -33,6 +33,19 @@ const variants: readonly (readonly [string, Readonly<Record<string, unknown>>])[
     { 'server.engineCache': { enabled: true, existingClaim: 'checkpoints' }, 'server.gpu.enabled': true },
   ],
   [
+    'workers of whole jobs, on a provider',
+    {
+      'worker.enabled': true,
+      'worker.wholeJobs': true,
+      'worker.provider': 'cuda',
+      'database.secretName': 'heartwood-database',
+    },
+  ],
+  [
+    'a provider or nothing',
+    { 'pruner.provider': 'auto', 'server.provider': 'tensorrt', 'server.providerRequired': true },
+  ],
+  [
     'threads by hand',
     { 'server.threads': 3, 'pruner.threads': 2, 'server.extraArgs': ['--latency-slo=50ms', '--shadow=0.05'] },
   ],

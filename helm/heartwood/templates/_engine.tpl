@@ -5,11 +5,14 @@
 {{- $values := index $root.Values (index . 1) -}}
 {{- $roots := $root.Values.pruner -}}
 {{- $inputs := ternary (list $root.Values.inputs.mountPath) (list) (not (empty (include "heartwood.inputsClaim" $root))) -}}
+{{- if include "heartwood.usesRepository" . }}
 - --repository=/var/lib/heartwood/repository
+{{- end }}
 - --data-directory=/var/lib/heartwood/pruner
 - --workers={{ $values.workers }}
 - --threads={{ include "heartwood.threads" $values }}
 - --log-level={{ $values.logLevel }}
+{{- include "heartwood.provider" $values }}
 {{- /* Never none, which would be everywhere. */}}
 {{- $none := list $root.Values.inputs.mountPath }}
 {{- range default $none (concat $inputs $roots.modelRoots) }}
@@ -35,17 +38,22 @@
 {{- end -}}
 
 {{- define "heartwood.engineMounts" -}}
+{{- $root := index . 0 -}}
+{{- if include "heartwood.usesRepository" . }}
 - { name: repository, mountPath: /var/lib/heartwood/repository }
+{{- end }}
 - { name: data, mountPath: /var/lib/heartwood/pruner }
 - { name: tmp, mountPath: /tmp }
-{{- if include "heartwood.inputsClaim" . }}
-- { name: inputs, mountPath: {{ .Values.inputs.mountPath | quote }}, readOnly: {{ .Values.inputs.readOnly }} }
+{{- if include "heartwood.inputsClaim" $root }}
+- { name: inputs, mountPath: {{ $root.Values.inputs.mountPath | quote }}, readOnly: {{ $root.Values.inputs.readOnly }} }
 {{- end }}
 {{- end -}}
 
 {{- define "heartwood.engineVolumes" -}}
 {{- $root := index . 0 -}}
+{{- if include "heartwood.usesRepository" . }}
 {{ include "heartwood.repositoryVolume" $root }}
+{{- end }}
 - name: data
   {{- if $root.Values.database.secretName }}
   emptyDir: { sizeLimit: {{ $root.Values.pruner.data.size }} }

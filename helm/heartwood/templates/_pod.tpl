@@ -57,6 +57,11 @@ affinity:
 {{- end }}
 {{- end -}}
 
+{{/* Whether a component, (list . "worker"), uses the repository. */}}
+{{- define "heartwood.usesRepository" -}}
+{{- if or (ne (index . 1) "worker") (index . 0).Values.worker.wholeJobs -}}true{{- end -}}
+{{- end -}}
+
 {{/*
 Pods that share a folder of a node, or a volume that one node has, belong on one node. The first of them matches its own term, which the
 scheduler lets pass. Not a DaemonSet, which is on many nodes by its nature: its pruner goes to one of them.
@@ -65,14 +70,20 @@ scheduler lets pass. Not a DaemonSet, which is on many nodes by its nature: its 
 {{- $root := index . 0 -}}
 {{- $component := index . 1 -}}
 {{- $repository := $root.Values.repository -}}
-{{- $one := or (eq $repository.type "hostPath") (eq $repository.accessMode "ReadWriteOnce") -}}
-{{- if and $one (not (and (eq $component "server") (eq $root.Values.server.kind "DaemonSet"))) -}}
+{{- $oneNode := or (eq $repository.type "hostPath") (eq $repository.accessMode "ReadWriteOnce") -}}
+{{- $sharesRepository := and $oneNode (include "heartwood.usesRepository" .) -}}
+{{- $sharesInputs := and (eq $component "worker") (include "heartwood.inputsClaim" $root) (eq $root.Values.inputs.accessMode "ReadWriteOnce") -}}
+{{- if and (or $sharesRepository $sharesInputs) (not (and (eq $component "server") (eq $root.Values.server.kind "DaemonSet"))) -}}
 requiredDuringSchedulingIgnoredDuringExecution:
   - topologyKey: kubernetes.io/hostname
     labelSelector:
       matchLabels:
+        {{- if $sharesRepository }}
         app.kubernetes.io/instance: {{ $root.Release.Name }}
         heartwood/repository: {{ include "heartwood.fullname" $root }}
+        {{- else }}
+        {{- include "heartwood.selector" (list $root "pruner") | nindent 8 }}
+        {{- end }}
 {{- end -}}
 {{- end -}}
 
@@ -81,7 +92,9 @@ requiredDuringSchedulingIgnoredDuringExecution:
 {{- $values := index $root.Values (index . 1) -}}
 labels:
   {{- include "heartwood.labels" . | nindent 2 }}
+  {{- if include "heartwood.usesRepository" . }}
   heartwood/repository: {{ include "heartwood.fullname" $root }}
+  {{- end }}
   {{- with $values.podLabels }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -109,4 +122,13 @@ annotations: {{- toYaml . | nindent 2 }}
 
 {{- define "heartwood.threads" -}}
 {{- if .threads }}{{ .threads }}{{ else }}$(CPU_LIMIT){{ end -}}
+{{- end -}}
+
+{{- define "heartwood.provider" -}}
+{{- with .provider }}
+- --provider={{ . }}
+{{- end }}
+{{- if .providerRequired }}
+- --provider-required
+{{- end }}
 {{- end -}}

@@ -1,20 +1,8 @@
-import { Writable } from 'node:stream';
-import type { Command } from 'commander';
 import type { IContainer } from 'kubernetes-models/v1';
-import { createProgram } from '../../../services/cli/program.js';
+import { refusals } from '../command-line.js';
 import type { Rendered } from '../helm.js';
 import type { Rule } from '../rule.js';
 import { privilegedComponent, workloadsOf } from '../workloads.js';
-
-/** Every command of the real command line, by name. */
-const commands: ReadonlyMap<string, Command> = new Map(
-  await (async () => {
-    const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
-    const context = { stdout: nowhere, stderr: nowhere, signal: new AbortController().signal };
-    const program = await createProgram(context, []);
-    return program.commands.map((command) => [command.name(), command] as const);
-  })(),
-);
 
 /** The arguments that a container's process gets: `$(NAME)` is the variable, of a field of the resources 2. */
 function argumentsOf({ args = [], env = [] }: IContainer, given: readonly string[] = args): string[] {
@@ -24,25 +12,6 @@ function argumentsOf({ args = [], env = [] }: IContainer, given: readonly string
       return variable?.value ?? (variable?.valueFrom?.resourceFieldRef ? '2' : text);
     }),
   );
-}
-
-/** What the command line has against these arguments. */
-function refusals([name = '', ...rest]: readonly string[], variables: ReadonlySet<string>): string[] {
-  const command = commands.get(name);
-  if (!command) return [`no command ${name}`];
-  const set = (option: Command['options'][number]) =>
-    rest.some((argument) => argument.split('=')[0] === option.long) || (option.envVar && variables.has(option.envVar));
-  try {
-    const { operands, unknown } = command.parseOptions([...rest]);
-    return [
-      ...[...operands, ...unknown].map((argument) => `${name} does not take ${argument}`),
-      ...command.options
-        .filter((option) => option.mandatory && !set(option))
-        .map(({ long }) => `${name} wants ${long}`),
-    ];
-  } catch (error) {
-    return [`${name}: ${(error as Error).message}`];
-  }
 }
 
 /** Folders and files that a flag names; of each the path. */
