@@ -37,12 +37,22 @@ const CONNECTION_CODES = new Set([
   'EAI_AGAIN',
 ]);
 
-/** Whether an error of the pg driver means that the server could not be reached or sent us away (classes 08, 28, 3D, 53, 57P). */
+/**
+ * Whether an error of the pg driver means that the server could not be reached, sent us away (classes 08, 28, 3D, 53, 57P), or took longer than
+ * either side would wait (57014, 25P03).
+ */
 export function isConnectionFailure(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   const code = String((error as NodeJS.ErrnoException).code ?? '');
-  if (CONNECTION_CODES.has(code) || /^(08|28|3D|53|57P)/.test(code)) return true;
-  return /Connection terminated|timeout exceeded when trying to connect/.test(error.message);
+  if (CONNECTION_CODES.has(code) || /^(08|28|3D|53|57P|57014|25P03)/.test(code)) return true;
+  return /Connection terminated|timeout exceeded when trying to connect|Query read timeout|connection error/.test(
+    error.message,
+  );
+}
+
+/** Whether an error is that of a database out of reach, which may be back in a moment. */
+export function isUnavailable(error: unknown): boolean {
+  return error instanceof HeartwoodError && error.code === 'UNAVAILABLE';
 }
 
 /** The one line that stands for a database out of reach; never the URL, which may hold a password. */

@@ -1,4 +1,5 @@
 import { HeartwoodError } from '../../errors/error.js';
+import { persist } from '../database/persist.js';
 import type { CheckpointStore } from './checkpoints.js';
 import type { JobRecord } from './job.js';
 import type { JobStore } from './job-store.js';
@@ -69,6 +70,11 @@ export class JobRun {
     return this.#stopped;
   }
 
+  /** Milliseconds for which the job is sure to be this worker's. */
+  get leaseLeftMs(): number {
+    return this.options.leaseMs - (performance.now() - this.#renewed);
+  }
+
   get stages() {
     return this.#tracker.snapshot();
   }
@@ -137,7 +143,8 @@ export class JobRun {
 
   async #storage<T>(action: () => Promise<T>): Promise<T> {
     try {
-      return await action();
+      // A database that is away for less than the lease costs nothing but the wait.
+      return await persist(action, () => !this.#stopped && this.leaseLeftMs > 0);
     } catch (error) {
       // A checkpoint that cannot be encoded is a defect of the work, not of the disk, and would come again for ever.
       this.storageFailed = !(error instanceof HeartwoodError && error.code === 'INTERNAL');
@@ -180,7 +187,7 @@ export class JobRun {
     } catch (error) {
       this.#changed ||= changed;
       onWarning(`progress of job ${this.job.id} could not be written`, error);
-      if (performance.now() - this.#renewed > leaseMs) this.stop('lost');
+      if (this.leaseLeftMs < 0) this.stop('lost');
     }
   }
 }

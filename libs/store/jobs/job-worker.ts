@@ -1,8 +1,9 @@
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { persist } from '../database/persist.js';
 import type { CheckpointStore } from './checkpoints.js';
 import { describeFailure } from './held-shard.js';
-import type { JobRecord } from './job.js';
+import { hasEnded, type JobRecord } from './job.js';
 import type { JobQueue } from './job-queue.js';
 import { type CompletedStage, type JobContext, JobRun } from './job-run.js';
 import type { JobStore } from './job-store.js';
@@ -150,8 +151,16 @@ export class JobWorker {
     }
   }
 
-  /** Writes down how a run ended. When that fails, the lease runs out and the job is gone on with from its last checkpoint. */
+  /** As {@link #record}, tried again while the database is away and the lease has not run out. */
   async #settle(run: JobRun, outcome: { result: unknown } | { error: unknown }): Promise<void> {
+    await persist(
+      () => this.#record(run, outcome),
+      () => run.leaseLeftMs > 0 && !this.#stopping.signal.aborted,
+    );
+  }
+
+  /** Writes down how a run ended. When that fails, the lease runs out and the job is gone on with from its last checkpoint. */
+  async #record(run: JobRun, outcome: { result: unknown } | { error: unknown }): Promise<void> {
     const { store, onWarning } = this.options;
     const { id } = run.job;
     let ended = run.stopped === 'cancelled';
@@ -167,7 +176,8 @@ export class JobWorker {
       onWarning?.(`job ${id} failed: ${error.message}`, outcome.error);
       ended = await store.fail(id, this.options.worker, run.stages, error);
     }
-    if (ended) await this.#forget(id);
+    // One that ended without a word to us, when the answer was lost, has ended too.
+    if (ended || hasEnded((await store.get(id)).state)) await this.#forget(id);
   }
 
   async #forget(id: string): Promise<void> {
