@@ -1,74 +1,18 @@
 // npm test [-- PATTERN …]: installs and builds what is missing, runs every test (or the files whose path contains a pattern),
 // and ends in one line, `tests: N passed, N failed`, with `, N skipped` where any was, their reasons above it.
 import { availableParallelism } from 'node:os';
-import { relative } from 'node:path';
-import { run } from 'node:test';
-import { inspect } from 'node:util';
-import { builtTests, prepare, root } from './prepare.mjs';
+import { builtTests, prepare } from './prepare.mjs';
+import { runTests } from './run-tests.mjs';
 
 prepare();
 const patterns = process.argv.slice(2);
-const files = builtTests().filter(
-  (file) => patterns.length === 0 || patterns.some((pattern) => file.includes(pattern)),
-);
+const files = builtTests()
+  // Those want a Docker engine and images: npm run test:containers.
+  .filter((file) => !file.includes('/test/containers/'))
+  .filter((file) => patterns.length === 0 || patterns.some((pattern) => file.includes(pattern)));
 if (files.length === 0) {
   console.error(patterns.length > 0 ? `no test file matches ${patterns.join(' ')}` : 'there are no tests');
   process.exit(1);
 }
-
-const results = { passed: [], failed: [], skipped: [] };
-const silent = new Set(files);
-const shortName = (file) =>
-  relative(root, file)
-    .replace(/^dist\//, '')
-    .replace(/\.js$/, '.ts');
-
-function record(event, outcome) {
-  const failure = outcome === 'failed' ? event.details.error : undefined;
-  const reason = event.skip ?? event.todo;
-  // A suite counts only for what went wrong outside of its tests (a hook of it), or when all of it was skipped.
-  const quiet = event.details?.type === 'suite' && failure === undefined && reason === undefined;
-  if (failure?.failureType === 'subtestsFailed' || quiet) return;
-  silent.delete(event.file);
-  const kind = outcome === 'passed' && reason !== undefined ? 'skipped' : outcome;
-  // A file that ended badly by itself is reported as a test with the file's path as its name.
-  const name = event.name === event.file ? shortName(event.file) : `${shortName(event.file ?? '')}: ${event.name}`;
-  results[kind].push({ name, reason });
-  if (kind === 'failed') console.log(`✖ ${name}\n${describeFailure(failure)}\n`);
-}
-
-function describeFailure(failure) {
-  const cause = failure.cause ?? failure;
-  const text = cause instanceof Error ? (cause.stack ?? cause.message) : inspect(cause);
-  const extra = cause?.code === 'ERR_ASSERTION' && !text.includes(cause.message) ? `${cause.message}\n` : '';
-  return `${extra}${text}`.replace(/^/gm, '    ');
-}
-
-const started = performance.now();
-const stream = run({ files, concurrency: Math.min(2, availableParallelism()), timeout: 400_000 });
-stream.on('test:pass', (event) => record(event, 'passed'));
-stream.on('test:fail', (event) => record(event, 'failed'));
-stream.on('test:stderr', (event) => process.stderr.write(event.message));
-await new Promise((resolve, reject) => {
-  stream.on('end', resolve);
-  stream.on('error', reject);
-  stream.resume();
-});
-
-for (const file of silent) results.failed.push({ name: `${shortName(file)}: no test in it ran` });
-const { passed, failed, skipped } = results;
-if (skipped.length > 0) {
-  console.log(`skipped (${skipped.length}):`);
-  for (const { name, reason } of skipped)
-    console.log(`  ${name} (${typeof reason === 'string' ? reason : 'no reason given'})`);
-}
-if (failed.length > 0) {
-  console.log('failed:');
-  for (const { name } of failed) console.log(`  ${name}`);
-}
-console.log(`files: ${files.length}, seconds: ${((performance.now() - started) / 1000).toFixed(0)}`);
-// The totals as node's own reporter closes with, for programs that read those, and then for people.
-const ran = passed.length + failed.length + skipped.length;
-console.log(`# tests ${ran}\n# pass ${passed.length}\n# fail ${failed.length}\n# skipped ${skipped.length}`);
-console.log(`tests: ${passed.length} passed, ${failed.length} failed`);
-process.exit(failed.length > 0 ? 1 : 0);
+const passed = await runTests(files, { concurrency: Math.min(2, availableParallelism()), timeout: 400_000 });
+process.exit(passed ? 0 : 1);

@@ -8,4 +8,4 @@ RUN apt-get update -q \
 USER prometheus
 WORKDIR /var/lib/prometheus
 EXPOSE 9090
-ENTRYPOINT ["prometheus", "--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/var/lib/prometheus/data"]
+ENTRYPOINT ["prometheus", "--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/var/lib/prometheus/metrics2"]

@@ -48,11 +48,11 @@ cut('bundles of echarts', join(root, 'echarts/dist'));
 // The digits are read from mnist/src/digits.
 cut('the bundle of mnist', join(root, 'mnist/dist'));
 // TypeScript's declarations of Node, which a package lists as a dependency.
-cut('type declarations', join(root, '@types'));
-cut('type declarations', join(root, 'echarts/types'));
+cut('TypeScript', join(root, '@types'));
+cut('TypeScript', join(root, 'echarts/types'));
 const kinds = [
-  ['type declarations', /\.d\.[cm]?ts$/],
-  ['source maps', /\.(js|cjs|mjs|ts)\.map$/],
+  ['TypeScript', /\.[cm]?ts$/],
+  ['source maps', /\.[cm]?[jt]s\.map$/],
 ];
 for (const { path, name, folder } of [...walk(root)]) {
   if (folder) continue;
