@@ -18,6 +18,7 @@ const security: readonly Flag[] = [
 /** What clients may make a service hold. */
 const limits: readonly Flag[] = [
   ['max-message-bytes', 'n', 'bytes of the largest message (default: 67108864)', some],
+  ['max-connections', 'n', 'connections in all; more are closed as they come (default: 4096)', some],
   ['max-concurrent-streams', 'n', 'calls under way on one connection (default: 1024)', some],
   ['max-calls', 'n', 'calls under way in all; more are refused at once (default: 4096)', some],
   ['max-held-bytes', 'n', 'bytes of requests held in all (default: 536870912)', some],

@@ -27,6 +27,8 @@ export const transportShape = {
 
   /** Bytes of the largest gRPC message, either way. */
   maxMessageBytes: atLeastOne.default(64 * 1024 * 1024),
+  /** Connections at a time; the next is closed as it comes. */
+  maxConnections: atLeastOne.default(4096),
   /** Calls of one connection that are under way at a time; a client waits with the next. */
   maxConcurrentStreams: atLeastOne.default(1024),
   /** Calls of all connections that are under way at a time; the next is refused, unread. */

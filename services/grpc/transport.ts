@@ -8,6 +8,7 @@ import { ServerReflectionDefinition } from '../../proto/gen/grpc/reflection/v1/r
 import { Admission } from './admission.js';
 import { authentication } from './authentication.js';
 import { interceptorOf } from './call-layer.js';
+import { limitConnections } from './connection-limit.js';
 import { widenWindows } from './windows.js';
 import { CallMetrics } from './call-metrics.js';
 import { decodedWithCare, refuseUndecodable } from './decoding.js';
@@ -78,6 +79,7 @@ export async function openTransport(settings: TransportSettings, parts: Transpor
   // Every stream under way listens; they are no leak.
   setMaxListeners(0, stopping.signal);
   let listening = false;
+  let unwatch = (): void => undefined;
   const health = new Health();
   const names: string[] = [];
   const add: Transport['add'] = (definition, implementation) => {
@@ -104,6 +106,10 @@ export async function openTransport(settings: TransportSettings, parts: Transpor
       try {
         const grpcPort = await server.listen(`${bracketed(settings.host)}:${port}`, security.credentials);
         listening = true;
+        const { maxConnections } = settings;
+        unwatch = limitConnections(grpcPort, maxConnections, () =>
+          log.warn({ maxConnections }, 'as many connections as there may be, closing those that come'),
+        );
         return grpcPort;
       } catch (cause) {
         throw new HeartwoodError('UNAVAILABLE', `gRPC port ${port}: ${messageOf(cause)}`, { cause });
@@ -121,6 +127,7 @@ export async function openTransport(settings: TransportSettings, parts: Transpor
       }, drainMs);
       await server.shutdown();
       clearTimeout(late);
+      unwatch();
       security.close();
     },
   };

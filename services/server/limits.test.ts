@@ -72,6 +72,31 @@ test('beyond the calls that are allowed the next is refused unread, health is no
     raw.close();
   }));
 
+test('beyond the number of connections one is closed as it comes, those that are there go on, and one that leaves makes room', () =>
+  withServer({ maxConnections: 2 }, async (live) => {
+    assert.deepEqual(await live.raw.serverLive({}), { live: true });
+    const second = await rawClient(live.address);
+    const third = connect(live.grpcPort, '127.0.0.1');
+    third.on('error', () => undefined);
+    await once(third.resume(), 'close');
+    assert.deepEqual(await live.raw.serverLive({}), { live: true });
+    assert.equal(await statusOf(second.open(INFER).end(message)), Status.OK);
+    // The port of the metrics is another.
+    assert.match(await live.metrics(), /grpc_server_started_total/);
+    second.close();
+    await until(async () => {
+      const again = connect(live.grpcPort, '127.0.0.1');
+      again.on('error', () => undefined);
+      // A server of HTTP/2 greets with its settings.
+      const greeted = await Promise.race([
+        once(again, 'data').then(() => true),
+        once(again, 'close').then(() => false),
+      ]).catch(() => false);
+      again.destroy();
+      return greeted;
+    });
+  }));
+
 test('requests that arrive in part count as bytes held: the one that goes beyond is refused, and what was held is given back', () =>
   withServer({ maxHeldBytes: 200_000 }, async (live) => {
     const raw = await rawClient(live.address);
