@@ -113,7 +113,7 @@ function dropping(dropped: readonly number[], firstOnly: boolean): AtSeam {
     const count = reshape(g, reduceSum(g, presence, [1]), [2, 1, 1]);
     return {
       rows,
-      layout: { ...layout, rows: `rows_${block}`, packed: { places: flat, rowsAt, mass: reshape(g, presence, [2, 1, total]), count } },
+      layout: { ...layout, rows: `rows_${block}`, packed: { scattered: { places: flat, rowsAt }, mass: reshape(g, presence, [2, 1, total]), count } },
     };
   };
 }

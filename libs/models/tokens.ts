@@ -22,14 +22,20 @@ export interface TokenLayout {
 }
 
 export interface Packing {
-  /** int64 [rows]: the place of each row in the padded matrix [batch · longest, D]. */
-  readonly places: Value;
-  /** int64 [batch, longest]: the row at each place; any row where there is none (its mass is 0). */
-  readonly rowsAt: Value;
+  /** Undefined where every sample has `longest` tokens: then the rows are those of the padded matrix. */
+  readonly scattered: ScatteredRows | undefined;
   /** [batch, 1, longest]: how many patches (1 for a special token) each token stands for; 0 where there is none. */
   readonly mass: Value;
   /** [batch, 1, 1]: the tokens of each sample, a number of the graph's float type. */
   readonly count: Value;
+}
+
+/** Which rows lie where, in a batch whose samples have different counts of tokens. */
+export interface ScatteredRows {
+  /** int64 [rows]: the place of each row in the padded matrix [batch · longest, D]. */
+  readonly places: Value;
+  /** int64 [batch, longest]: the row at each place; any row where there is none (its mass is 0). */
+  readonly rowsAt: Value;
 }
 
 /** Tokens with their layout. rows: [layout.rows, D]. */
@@ -54,15 +60,17 @@ export type AtSeam = (g: GraphBuilder, seam: Seam) => Tokens;
 
 /** Rows [rows, D] → [batch, longest, D]; in a packed layout the places without a token repeat some row. */
 export function padTokens(g: GraphBuilder, layout: TokenLayout, rows: Value): Value {
-  if (layout.packed) return gather(g, rows, layout.packed.rowsAt);
+  const scattered = layout.packed?.scattered;
+  if (scattered) return gather(g, rows, scattered.rowsAt);
   return reshape(g, rows, [layout.batch, layout.longest, fixed(rows.shape[1], 'the width of a token')]);
 }
 
 /** [batch, longest, D] → rows [rows, D]. */
 export function packTokens(g: GraphBuilder, layout: TokenLayout, padded: Value): Value {
   const width = fixed(padded.shape[2], 'the width of a token');
-  if (!layout.packed) return reshape(g, padded, [layout.rows, width]);
-  return gather(g, reshape(g, padded, [`${layout.batch}·${layout.longest}`, width]), layout.packed.places);
+  const scattered = layout.packed?.scattered;
+  if (!scattered) return reshape(g, padded, [layout.rows, width]);
+  return gather(g, reshape(g, padded, [`${layout.batch}·${layout.longest}`, width]), scattered.places);
 }
 
 /** Rows of a batch of full samples: a product where the batch is a number, a symbol of its own where it is one. */
@@ -73,11 +81,12 @@ export function uniformLayout(batch: Dim, tokens: number, special: number): Toke
 
 /** The special tokens alone, as tokens of a uniform layout. */
 export function specialTokens(g: GraphBuilder, { rows, layout }: Tokens): Tokens {
-  const { batch, special, packed } = layout;
+  const { batch, special } = layout;
+  const scattered = layout.packed?.scattered;
   const narrowed = uniformLayout(batch, special, special);
   const width = fixed(rows.shape[1], 'the width of a token');
-  const chosen = packed
-    ? gather(g, rows, slice(g, packed.rowsAt, 1, 0, special, special))
+  const chosen = scattered
+    ? gather(g, rows, slice(g, scattered.rowsAt, 1, 0, special, special))
     : slice(g, padTokens(g, layout, rows), 1, 0, special, special);
   return { rows: reshape(g, chosen, [narrowed.rows, width]), layout: narrowed };
 }

@@ -2,6 +2,7 @@ import type { Bits } from '../models/quantisation/blocks.js';
 import type { Runtime } from '../runtime/runtime.js';
 import type { SharedWork } from '../store/jobs/shared-task.js';
 import type { Manifest } from '../store/manifest.js';
+import type { LadderWish } from './ladder/counts.js';
 import type { PolicyName } from './policies/index.js';
 
 /** What a plan may take: tokens at run time, heads and neurons for good, bits of the weights. */
@@ -33,6 +34,8 @@ export interface PruneRequest {
   readonly bits?: Bits;
   /** Samples that are measured at once by one process, rounded up to whole runs; by default some runs. The plan's last bits depend on it. */
   readonly shardSamples?: number;
+  /** The pruned classifier also at fixed counts of tokens; its policy must merge. */
+  readonly ladder?: LadderWish;
   readonly seed: number;
   /** Of the bound on the mean loss; 0.95 unless told. */
   readonly confidence: number;

@@ -7,21 +7,14 @@ import type {
   WorkerReply,
   WorkerRequest,
 } from './messages.js';
-import {
-  checkBoundRows,
-  checkCopies,
-  checkSpec,
-  isView,
-  ResidentMemory,
-  type ResidentView,
-  unbound,
-} from './resident.js';
+import { checkCopies, checkSpec, isView, ResidentMemory, type ResidentView, unbound } from './resident.js';
+import { checkRun } from './check-run.js';
 import { oneLine } from './one-line.js';
 import type { ProviderName } from './providers/index.js';
 import type { Feeds, Into, LateRun, RunOptions, Session, TimedRun } from './runtime.js';
 import type { Loaded, Slot } from './slot.js';
 import type { Prepared } from './worker-queue.js';
-import { checkShape, checkTensor, packTensors, type TensorInfo, type TensorValue } from './tensor.js';
+import { checkShape, packTensors, type TensorInfo, type TensorValue } from './tensor.js';
 
 type Turn = Pick<RunOptions, 'signal' | 'priority' | 'memory'>;
 
@@ -125,29 +118,8 @@ export class PinnedSession implements Session {
     this.#check({ feeds, ...(outputs ? { outputs } : {}), ...(into ? { into } : {}) }, undefined);
   }
 
-  #check({ feeds, outputs, into, rows }: LateRun, memory: ResidentMemory | undefined): void {
-    if (rows && (memory === undefined || into === undefined))
-      throw invalid('rows: expected with a memory and with into');
-    if (rows) checkBoundRows(memory!, rows);
-    const bound = rows ? memory!.bound.inputs : unbound.inputs;
-    const symbols = new Map<string, number>();
-    for (const info of this.inputs) {
-      if (Object.hasOwn(bound, info.name)) continue;
-      const value = feeds[info.name];
-      if (value === undefined) throw invalid(`input ${info.name} is missing`);
-      if (isView(value)) checkShape(info, value, symbols);
-      else checkTensor(info, value, symbols);
-    }
-    for (const name of Object.keys(feeds)) {
-      if (!this.inputs.some((info) => info.name === name)) {
-        throw invalid(`unknown input ${name}, expected ${this.inputs.map((info) => info.name).join(', ')}`);
-      }
-    }
-    for (const name of [...(outputs ?? []), ...Object.keys(into ?? {})]) {
-      if (!this.outputs.some((info) => info.name === name)) {
-        throw invalid(`unknown output ${name}, expected ${this.outputs.map((info) => info.name).join(', ')}`);
-      }
-    }
+  #check(run: LateRun, memory: ResidentMemory | undefined): void {
+    checkRun(this, run, memory);
   }
 }
 

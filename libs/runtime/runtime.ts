@@ -108,6 +108,8 @@ export interface Runtime {
    * sessions. Throws NOT_FOUND (no such file), INVALID_ARGUMENT naming the file (the runtime cannot load it).
    */
   load(model: string | Uint8Array, options?: SessionOptions): Promise<Session>;
+  /** What runs the sessions that name no provider. */
+  readonly provider: ProviderName;
   /** The workers' processes, by worker; none where they are threads. */
   processes(): ReadonlyMap<number, number>;
   /**
@@ -194,12 +196,16 @@ class WorkerRuntime implements Runtime {
     private readonly options: Pick<RuntimeOptions, 'spinning' | 'provider' | 'providerRequired' | 'onFallback'>,
   ) {}
 
+  get provider(): ProviderName {
+    return this.options.provider ?? 'cpu';
+  }
+
   async load(model: string | Uint8Array, options: SessionOptions = {}): Promise<Session> {
     if (this.#closed) throw new HeartwoodError('FAILED_PRECONDITION', 'the runtime is closed');
     const label = typeof model === 'string' ? model : 'model bytes';
     if (typeof model === 'string' && !existsSync(model))
       throw new HeartwoodError('NOT_FOUND', `${model}: no such file`);
-    const provider = options.provider ?? this.options.provider ?? 'cpu';
+    const provider = options.provider ?? this.provider;
     if (provider === 'cpu') return this.#load(model, label, options, 'cpu');
     const instead = (at: ProviderFallback['at'], reason: string) =>
       this.#loadOnCpu(model, options, { provider, at, model: label, reason });

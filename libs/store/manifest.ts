@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
 import { invalid, HeartwoodError, messageOf } from '../errors/error.js';
 import { type ImagePreprocessing, imagePreprocessingSchema } from '../models/preprocessing.js';
+import { ladderPartSchema, refineLadder } from './ladder-part.js';
 import { refineText, textPartSchema } from './text-part.js';
 
 /** Name of the file that stands beside model.onnx in every version and says what that version is. */
@@ -98,6 +99,8 @@ const imageSchema = z.object({
   labels: z.array(z.string()),
   preprocessing: imagePreprocessingSchema as z.ZodType<ImagePreprocessing>,
   tokens: tokensSchema,
+  /** The same model at fixed counts of tokens, where it was written too. */
+  ladder: ladderPartSchema(fileName).exactOptional(),
 });
 
 const textSchema = z.object({
@@ -126,6 +129,7 @@ export const manifestSchema = z
     if (manifest.task === IMAGE_CLASSIFICATION) {
       if (manifest.tokens.special > manifest.tokens.total)
         fail(['tokens', 'special'], `expected at most ${manifest.tokens.total} (all tokens)`);
+      if (manifest.ladder) refineLadder(manifest.ladder, manifest.tokens, manifest.files, fail);
     } else refineText(manifest.text, manifest.files, fail);
   });
 

@@ -8,6 +8,7 @@ import { milliseconds, millisecondsOrNone, pollMilliseconds, positiveMillisecond
 import { optionError, optionErrorOf } from '../settings/option-error.js';
 import { providerShape } from '../settings/provider.js';
 import { generationSchema } from './generation/settings.js';
+import { ladderUses } from './catalog/ladder-session.js';
 import { loadControls } from './catalog/load-control.js';
 import { schedulingSchema } from './scheduling/settings.js';
 
@@ -43,6 +44,8 @@ const schema = z.object({
   loadModels: z.array(z.string().min(1)).default([]),
   /** Milliseconds between two looks at the repository, where it is polled. */
   pollMs: pollMilliseconds.default(1000),
+  /** When a version that has a ladder (the same model at fixed counts of tokens) is served by it: where the provider wants fixed shapes, always, never. */
+  ladder: z.enum(ladderUses).default('auto'),
   /** Whether a version runs made-up samples before it is ready. */
   warmUp: z.boolean().default(true),
   /** Samples of the largest request. */

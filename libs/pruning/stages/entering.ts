@@ -85,9 +85,7 @@ function uniformView(g: GraphBuilder, tables: Tables): View {
 }
 
 function packedView(g: GraphBuilder, { mass, count }: Packing, longest: Dim, tables: Tables): View {
-  const constants = g.constant(tables.flat(), [1, tables.length, tables[0].length]);
-  const present = sliceBy(g, constants, 2, g.integers([0]), dimOf(g, mass, 2), longest);
-  const [places, needed, specials] = split(g, present, 1, [1, 1, 1]);
+  const [places, needed, specials] = firstPlaces(g, mass, longest, tables);
   return {
     places: places!,
     needed: needed!,
@@ -96,6 +94,14 @@ function packedView(g: GraphBuilder, { mass, count }: Packing, longest: Dim, tab
     specials: specials!,
     penalty: clip(g, logPatchMass(g, mass, specials!), farBelow, 0),
   };
+}
+
+/** The tables of as many places as there are, rows. */
+function firstPlaces(g: GraphBuilder, mass: Value, longest: Dim, tables: Tables): Value[] {
+  if (typeof longest === 'number') return tables.map((table) => g.constant(table.slice(0, longest), [1, 1, longest]));
+  const constants = g.constant(tables.flat(), [1, tables.length, tables[0].length]);
+  const present = sliceBy(g, constants, 2, g.integers([0]), dimOf(g, mass, 2), longest);
+  return split(g, present, 1, [1, 1, 1]);
 }
 
 /** log n of a patch token (a row): 0 and more; far below for a special token, −∞ where there is none. Attention has the same logarithm. */

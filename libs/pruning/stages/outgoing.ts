@@ -96,14 +96,13 @@ export function packedTokens(
   const there = reshape(g, less(g, places, count), [everywhere]);
   // The last token before or at a place: a place without one repeats the sample's last.
   const latest = sub(g, cumSum(g, cast(g, there, 'int64'), 0), 1);
-  const packed: Packing = {
+  const scattered = {
     places: reshape(g, nonZero(g, there, rows), [rows]),
     rowsAt: reshapeTo(g, latest, shapeOf(g, mass, 0, 2), [layout.batch, longest]),
-    mass: asRow(g, mass),
-    count,
   };
+  const packed: Packing = { scattered, mass: asRow(g, mass), count };
   return {
-    rows: gather(g, gathered, packed.places),
+    rows: gather(g, gathered, scattered.places),
     layout: { ...layout, rows, longest, packed },
   };
 }

@@ -52,18 +52,36 @@ export function mergeStage(
   throw invalid(`${name}: rule ${rule} with ${matchings} matchings does not suit the policy ${description.policy}`);
 }
 
-function mergePairs(
+/** What a matching does: rows over the places that the one before it left. */
+export interface Matching {
+  /** Of bool: the tokens that are merged away. */
+  readonly merged: Value;
+  /** Their log costs. */
+  readonly cost: Value;
+  /** int64: with whom, counted among the odd places. */
+  readonly partner: Value;
+}
+
+/** What a merging stage decides before anything is moved. */
+export interface PairDecision extends Pick<StageResult, 'candidates' | 'summedCost'> {
+  readonly matchings: readonly Matching[];
+  readonly moves: Moves;
+}
+
+/** Which pairs a merging stage merges, matching by matching. Throws as `mergeStage`. */
+export function decidePairs(
   g: GraphBuilder,
   from: Entering,
   score: PairScore,
   { block, selection, matchings }: StageParameters,
   thresholds: readonly Value[],
-): StageResult {
+): PairDecision {
   let state = enteringState(g, from, score);
   const infinity = g.constant(Infinity);
   let moves: Moves | undefined;
   let summedCost: Value | undefined;
   const candidates: Value[] = [];
+  const decided: Matching[] = [];
   for (let matching = 0; matching < matchings; matching++) {
     const { cost, allowed, partner } = candidatePairs(g, state, score);
     const ranked = selection === 'rank' ? rankedPairs(g, where(g, allowed, cost, infinity), state) : cost;
@@ -71,18 +89,55 @@ function mergePairs(
     candidates.push(flat(g, where(g, allowed, ranked, infinity)));
     const spent = mergedCost(g, cost, merged);
     summedCost = summedCost ? add(g, summedCost, spent) : spent;
+    decided.push({ merged, cost, partner });
 
-    const step = compact(g, state.places, state.count, merged, (moved) =>
-      where(g, merged, gatherElements(g, oddPlaces(g, moved), partner, 2), moved),
-    );
+    const step = stepOf(g, state.places, state.count, { merged, partner });
     if (matching + 1 < matchings) {
       state = mergedState(g, state, from, assignment(g, step.place, asColumn(g, from.places)), step.count);
     }
-    // The second matching takes a token on from where the first one put it.
-    const place = moves ? gatherElements(g, step.place, cast(g, moves.place, 'int64'), 2) : step.place;
-    moves = { count: step.count, place };
+    moves = after(g, moves, step);
   }
   if (!moves || !summedCost) throw invalid(`stage_${block} has ${matchings} matchings, expected at least 1`);
+  return { matchings: decided, moves, candidates, summedCost };
+}
+
+/** The moves of matchings in a row, whatever chose them. */
+export function movesOf(
+  g: GraphBuilder,
+  { places, count }: Pick<Entering, 'places' | 'count'>,
+  matchings: readonly Pick<Matching, 'merged' | 'partner'>[],
+): Moves {
+  let moves: Moves | undefined;
+  for (const matching of matchings) moves = after(g, moves, stepOf(g, places, moves?.count ?? count, matching));
+  if (!moves) throw invalid('no matchings, expected at least 1');
+  return moves;
+}
+
+/** Where one matching moves the tokens that it finds. */
+function stepOf(
+  g: GraphBuilder,
+  places: Value,
+  count: Value,
+  { merged, partner }: Pick<Matching, 'merged' | 'partner'>,
+): Moves {
+  return compact(g, places, count, merged, (moved) =>
+    where(g, merged, gatherElements(g, oddPlaces(g, moved), partner, 2), moved),
+  );
+}
+
+/** A further matching takes a token on from where those before put it. */
+function after(g: GraphBuilder, moves: Moves | undefined, step: Moves): Moves {
+  return moves ? { count: step.count, place: gatherElements(g, step.place, cast(g, moves.place, 'int64'), 2) } : step;
+}
+
+function mergePairs(
+  g: GraphBuilder,
+  from: Entering,
+  score: PairScore,
+  parameters: StageParameters,
+  thresholds: readonly Value[],
+): StageResult {
+  const { moves, candidates, summedCost } = decidePairs(g, from, score, parameters, thresholds);
   return {
     tokens: packedTokens(g, from, moves, { combine: 'mean' }),
     ...reported(g, from, moves),

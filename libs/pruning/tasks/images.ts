@@ -12,6 +12,7 @@ import { openGatedNetwork } from '../fixed/gated.js';
 import { classifierLayout } from '../fixed/layout.js';
 import { squaredNorms } from '../fixed/magnitudes.js';
 import type { Opened } from '../job.js';
+import { writeLadder } from '../ladder/write-ladder.js';
 import { meanOf } from '../measure/measure.js';
 import { flopsAt } from '../../store/segments.js';
 import { fixedUnits, type PruningTask, type TaskDraft } from './task.js';
@@ -65,7 +66,9 @@ export function imageTask(job: Opened<CalibrationData>): PruningTask {
     },
     async write(directory, plan, arrays) {
       await writeArtefact(directory, plan, checkpoint, arrays);
-      return imageDraft(checkpoint, plan.tokens?.stages.map(({ block }) => block) ?? []);
+      const draft = imageDraft(checkpoint, plan.tokens?.stages.map(({ block }) => block) ?? []);
+      if (request.ladder === undefined) return draft;
+      return { ...draft, ladder: await writeLadder(directory, plan, checkpoint, arrays, request.ladder) };
     },
   };
 }

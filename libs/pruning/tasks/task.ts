@@ -89,7 +89,7 @@ export interface PruningTask {
 
 /** What manifests of different tasks differ in. */
 export type TaskDraft =
-  | Pick<ImageManifestDraft, 'task' | 'input' | 'labels' | 'preprocessing' | 'tokens'>
+  | Pick<ImageManifestDraft, 'task' | 'input' | 'labels' | 'preprocessing' | 'tokens' | 'ladder'>
   | Pick<TextManifestDraft, 'task' | 'text' | 'perplexity'>;
 
 /**

@@ -4,6 +4,7 @@ import { messageOf } from '../../../libs/errors/error.js';
 import { meterChoices } from '../../../libs/energy/meters/index.js';
 import { isolations } from '../../../libs/runtime/carrier.js';
 import { type LatencyObjective, parseObjective } from '../../server/adapting/latency/objective.js';
+import { ladderUses } from '../../server/catalog/ladder-session.js';
 import { loadControls } from '../../server/catalog/load-control.js';
 import { startServer } from '../../server/server.js';
 import type { ServerOptions } from '../../server/options.js';
@@ -74,6 +75,12 @@ export function serveCommand(context: Context): Command {
       (name: string, names: string[] = []) => [...names, name],
     )
     .option('--poll-ms <n>', 'milliseconds between two looks at the repository (default: 1000)', integer({ min: 10 }))
+    .addOption(
+      new Option(
+        '--ladder <when>',
+        'serve versions at the fixed counts of tokens that they were written for (default: auto, with tensorrt)',
+      ).choices(ladderUses),
+    )
     .option('--no-warm-up', 'let versions take requests without having run made-up samples first')
     .optionsGroup('Limits of a request:')
     .option('--max-batch <n>', 'samples of the largest request (default: 64)', some)

@@ -6,6 +6,9 @@ import { BatchingScheduler } from '../scheduling/batching.js';
 import type { Scheduler } from '../scheduling/scheduler.js';
 import type { SchedulingSettings } from '../scheduling/settings.js';
 import { HeartwoodError } from '../../../libs/errors/error.js';
+import { ladderFlops, type LadderPart } from '../../../libs/store/ladder-part.js';
+import { flopsOf } from '../inference/flops.js';
+import { ladderOf, type LadderUse, loadLadder } from './ladder-session.js';
 import { LoadedVersion } from './loaded-version.js';
 import { BUDGET, TOKENS_KEPT } from './tensor-names.js';
 import { warmUp, type WarmUpSettings } from './warm-up.js';
@@ -16,6 +19,8 @@ export class ServedClassifier extends LoadedVersion<ImageManifest> {
     manifest: ImageManifest,
     readonly scheduler: Scheduler,
     session: Session,
+    /** What it is served by in place of its whole graph, if so. */
+    readonly ladder?: LadderPart,
   ) {
     super(manifest, session);
   }
@@ -48,12 +53,19 @@ export class ServedClassifier extends LoadedVersion<ImageManifest> {
     return this.session.outputs.some(({ name }) => name === output);
   }
 
+  /** What a sample took whose stages left these counts. */
+  flopsOf(kept: readonly number[]): number {
+    return this.ladder ? ladderFlops(this.ladder, kept) : flopsOf(this.manifest, kept);
+  }
+
   protected free(): Promise<void> {
     return this.session.dispose();
   }
 }
 
 export interface ClassifierSettings extends SchedulingSettings, WarmUpSettings {
+  /** When a version that has a ladder is served by it. Default 'auto'. */
+  readonly ladder?: LadderUse;
   /** What the scheduler is served through: accounts for its runs. */
   readonly account?: (scheduler: Scheduler) => Scheduler;
 }
@@ -69,14 +81,18 @@ export async function loadClassifier(
   settings: ClassifierSettings,
   signal?: AbortSignal,
 ): Promise<ServedClassifier> {
-  const session = await runtime.load(join(directory, 'model.onnx'), { instances: settings.instances });
+  const { instances, warmUpSizes } = settings;
+  const ladder = ladderOf(settings.ladder ?? 'auto', runtime, manifest);
+  const climbed = ladder && (await loadLadder(runtime, directory, ladder, instances));
+  const session = climbed ?? (await runtime.load(join(directory, 'model.onnx'), { instances }));
   const scheduler = new BatchingScheduler(session, settings);
-  const served = new ServedClassifier(manifest, settings.account?.(scheduler) ?? scheduler, session);
+  const served = new ServedClassifier(manifest, settings.account?.(scheduler) ?? scheduler, session, ladder);
   try {
     const mismatch = manifestMismatch(served);
     if (mismatch !== undefined)
       throw new HeartwoodError('INVALID_ARGUMENT', `${join(directory, 'heartwood.json')}: ${mismatch}`);
-    await warmUp(session, manifest, settings.warmUpSizes, signal);
+    if (warmUpSizes.length > 0) await climbed?.warmUp();
+    await warmUp(session, manifest, warmUpSizes, signal);
     return served;
   } catch (thrown) {
     await session.dispose();

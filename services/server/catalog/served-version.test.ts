@@ -31,6 +31,7 @@ test('a file that was changed after it was published never reaches the runtime',
   await appendFile(join(entry.directory, 'model.onnx'), '\0');
   const untouched: Runtime = {
     load: () => assert.fail('the runtime was given the file'),
+    provider: 'cpu',
     processes: () => new Map(),
     close: () => Promise.resolve(),
   };

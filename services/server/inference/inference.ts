@@ -6,7 +6,7 @@ import { asClassifier, type ServedClassifier, type ServedVersion, TOKENS_KEPT } 
 import type { Place } from '../scheduling/scheduler.js';
 import type { InferenceAnswer, InferenceCall } from './call.js';
 import { type FeedMaker, type Feeds, makeFeeds } from './feeds.js';
-import { flopsOf, tokensKeptOf } from './flops.js';
+import { tokensKeptOf } from './flops.js';
 import type { InferenceObserver, InferenceRecord, InferenceRun, Phase } from './record.js';
 import { noShadow, type Shadow, type ShadowedCall } from './shadow.js';
 import { tellAll } from './tell.js';
@@ -113,7 +113,7 @@ export class Inference {
     phases.compute = result.computeMs;
 
     const tokensKept = tokensKeptOf(served.manifest, result.outputs[TOKENS_KEPT], batch);
-    const flops = tokensKept.map((kept) => flopsOf(served.manifest, kept));
+    const flops = tokensKept.map((kept) => served.flopsOf(kept));
     const outputs = wanted.map((name) => ({ name, value: result.outputs[name]! }));
     const { runBatch, queueMs, execution, joules } = result;
     const tokens = served.manifest.tokens.total;

@@ -48,8 +48,10 @@ export async function loadStage(
           full: 64,
           special,
           packed: {
-            places: g.input('places', 'int64', ['rows']),
-            rowsAt: g.input('rows_at', 'int64', ['B', 'longest']),
+            scattered: {
+              places: g.input('places', 'int64', ['rows']),
+              rowsAt: g.input('rows_at', 'int64', ['B', 'longest']),
+            },
             mass: g.input('mass', 'float32', ['B', 1, 'longest']),
             count: g.input('count', 'float32', ['B', 1, 1]),
           },
@@ -71,8 +73,8 @@ export async function loadStage(
   const packed = result.tokens.layout.packed!;
   const outputs = {
     out_x: result.tokens.rows,
-    out_places: packed.places,
-    out_rows_at: packed.rowsAt,
+    out_places: packed.scattered!.places,
+    out_rows_at: packed.scattered!.rowsAt,
     out_mass: packed.mass,
     kept: result.kept,
     groups: result.groups,
