@@ -4,9 +4,11 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, constants, openSync, readSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { type AddressInfo, createServer } from 'node:net';
 import { createInterface } from 'node:readline';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import type { Repository } from '../libs/store/repository.js';
 import { connectInference } from '../services/server/client.js';
 import { heavyModel, meanModel, publishGraph } from '../services/server/testing/fixture-models.js';
@@ -44,8 +46,12 @@ function serve(...more: string[]): string[] {
   return [command, 'serve', ...flags, ...more];
 }
 
-/** Starts a server and waits for the log line that names its ports. */
-async function startProcess(...more: string[]): Promise<ServerProcess> {
+interface Spawned extends Pick<ServerProcess, 'child' | 'log' | 'ended'> {
+  /** The log line that names its ports; rejects where it ends without. */
+  readonly ready: Promise<Record<string, unknown>>;
+}
+
+function spawnServer(...more: string[]): Spawned {
   const child = spawn(process.execPath, serve(...more), { stdio: ['ignore', 'pipe', 'pipe'] });
   children.add(child);
   const ended = once(child, 'exit').then(([code]) => {
@@ -53,7 +59,7 @@ async function startProcess(...more: string[]): Promise<ServerProcess> {
     return code as number | null;
   });
   const log: Record<string, unknown>[] = [];
-  const ready = await new Promise<Record<string, unknown>>((resolve, reject) => {
+  const ready = new Promise<Record<string, unknown>>((resolve, reject) => {
     createInterface({ input: child.stderr }).on('line', (text) => {
       let line: Record<string, unknown>;
       try {
@@ -66,14 +72,26 @@ async function startProcess(...more: string[]): Promise<ServerProcess> {
     });
     void ended.then((code) => reject(new Error(`the server ended with ${code}: ${JSON.stringify(log)}`)));
   });
+  // Not everybody waits for it.
+  ready.catch(() => undefined);
+  return { child, log, ended, ready };
+}
+
+/** Starts a server and waits for the log line that names its ports. */
+async function startProcess(...more: string[]): Promise<ServerProcess> {
+  const { child, log, ended, ready } = spawnServer(...more);
+  const { grpcPort, metricsPort } = await ready;
   const url = (port: unknown) => `127.0.0.1:${String(port)}`;
-  return {
-    child,
-    address: url(ready['grpcPort']),
-    metricsUrl: `http://${url(ready['metricsPort'])}/metrics`,
-    log,
-    ended,
-  };
+  return { child, address: url(grpcPort), metricsUrl: `http://${url(metricsPort)}/metrics`, log, ended };
+}
+
+/** A port that was free a moment ago. */
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  await promisify(server.close.bind(server))();
+  return port;
 }
 
 async function metric(url: string, name: string): Promise<number> {
@@ -142,6 +160,22 @@ test('on SIGTERM it answers what is under way, takes nothing more, and ends with
   assert.equal(server.log.at(-1)?.['event'], 'stopped');
   await assert.rejects(client.infer(heavyRequest()), { code: 'UNAVAILABLE' });
   client.close();
+});
+
+test('on SIGTERM while versions are still being loaded it ends with 0 too, and was never ready', async () => {
+  const port = await freePort();
+  const { child, log, ended } = spawnServer('--metrics-port', String(port));
+  const loading = async (): Promise<boolean> => {
+    const response = await fetch(`http://127.0.0.1:${port}/metrics`).catch(() => undefined);
+    return /^heartwood_model_ready\{model="heavy",version="1"\} 0$/m.test((await response?.text()) ?? '');
+  };
+  while (!(await loading())) assert.equal(child.exitCode, null, JSON.stringify(log));
+  child.kill('SIGTERM');
+  assert.equal(await ended, 0);
+  assert.equal(child.signalCode, null);
+  const events = log.map(({ event }) => event);
+  assert.ok(!events.includes('ready'), 'the versions were loaded already');
+  assert.equal(events.at(-1), 'stopped');
 });
 
 test('explicit load control by flags: only the models that are named are loaded, cold where that is wanted', async () => {

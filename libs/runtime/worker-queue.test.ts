@@ -1,5 +1,10 @@
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { pathToFileURL } from 'node:url';
+import type { Isolation } from './carrier.js';
 import type { WorkerReply, WorkerRequest } from './messages.js';
 import { WorkerQueue } from './worker-queue.js';
 
@@ -13,6 +18,24 @@ function dyingWorker(death: string): WorkerQueue<WorkerRequest, WorkerReply> {
     });`;
   const entry = new URL(`data:text/javascript,${encodeURIComponent(source)}`);
   return new WorkerQueue({ entry, farewell: { kind: 'close' }, label: 'test' });
+}
+
+const folder = mkdtempSync(join(tmpdir(), 'heartwood-worker-'));
+after(() => rmSync(folder, { recursive: true, force: true }));
+
+/** A worker whose runs have no end; it takes no notice of its farewell either. */
+function endlessWorker(isolation: Isolation): WorkerQueue<WorkerRequest, WorkerReply> {
+  const file = join(folder, 'endless.mjs');
+  writeFileSync(
+    file,
+    `import { parentPort } from 'node:worker_threads';
+    const answer = parentPort ? (reply) => parentPort.postMessage(reply) : (reply) => process.send(reply);
+    (parentPort ?? process).on('message', ({ kind }) => {
+      if (kind === 'run') Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+      answer({ kind: 'done' });
+    });`,
+  );
+  return new WorkerQueue({ entry: pathToFileURL(file), farewell: { kind: 'close' }, label: 'test', isolation });
 }
 
 const dispose = () => ({ request: { kind: 'dispose', session: 1 } as const, transfer: [] });
@@ -57,4 +80,40 @@ test('requests take turns, first in first out, and one that cannot be made fails
   assert.deepEqual([...order].sort(), [-2, 0, 1, 3, 4]);
   assert.equal(worker.pending, 0);
   await worker.close();
+});
+
+for (const isolation of ['thread', 'process'] as const) {
+  test(`a stop does not wait for ever for a ${isolation} whose run has no end`, async () => {
+    const worker = endlessWorker(isolation);
+    assert.equal((await worker.submit(dispose)).reply.kind, 'done');
+    const { pid } = worker;
+    const outcomes = Promise.allSettled([worker.submit(run), worker.submit(dispose)]);
+    await worker.close(50);
+    const [underWay, waiting] = (await outcomes) as PromiseRejectedResult[];
+    assert.equal(underWay!.reason.code, 'UNAVAILABLE');
+    assert.match(underWay!.reason.message, /still at work when it was closed/);
+    assert.equal(waiting!.reason.code, 'CANCELLED');
+    // A thread cannot be ended in the middle of a run; a process is gone by now.
+    if (pid !== undefined) assert.throws(() => process.kill(pid, 0), { code: 'ESRCH' });
+    await assert.rejects(worker.submit(dispose), { code: 'UNAVAILABLE' });
+  });
+}
+
+test('a worker process that cannot be started is told of with UNAVAILABLE, and closes at once', async () => {
+  const { execPath } = process;
+  process.execPath = join(folder, 'no-such-node');
+  try {
+    const lost: string[] = [];
+    const worker = new WorkerQueue<WorkerRequest, WorkerReply>({
+      ...{ entry: pathToFileURL(join(folder, 'any.mjs')), farewell: { kind: 'close' }, label: 'test' },
+      isolation: 'process',
+      onLost: (reason) => lost.push(reason),
+    });
+    await assert.rejects(worker.submit(dispose), { code: 'UNAVAILABLE', message: /test worker failed: .*ENOENT/ });
+    assert.equal(worker.alive, false);
+    assert.equal(lost.length, 1);
+    await worker.close();
+  } finally {
+    process.execPath = execPath;
+  }
 });
