@@ -72,9 +72,9 @@ describe('a job that workers share', { skip }, () => {
     await service.exited;
     running.delete(service);
   }
-  const startPruner = (folder: string, threads: number) => {
+  const startPruner = (folder: string) => {
     const folders = ['--repository', join(root, folder, 'models'), '--data-directory', join(root, folder, 'jobs')];
-    return start('pruner', [...folders, '--port', '0', '--threads', String(threads)]);
+    return start('pruner', [...folders, '--port', '0', '--threads', '1']);
   };
   const startWorkers = (...threads: number[]) =>
     Promise.all(threads.map((count) => start('worker', ['--threads', String(count)])));
@@ -130,20 +130,20 @@ describe('a job that workers share', { skip }, () => {
     );
 
   test('the same plan and files without, with one and with three workers, of which one dies with a shard in hand', async () => {
-    const alone = await startPruner('alone', 2);
+    const alone = await startPruner('alone');
     await ended(alone, await submit(alone, wish));
     await stop(alone);
     const expected = await published('alone');
 
     const [helper] = await startWorkers(2);
-    const assisted = await startPruner('assisted', 1);
+    const assisted = await startPruner('assisted');
     await ended(assisted, await submit(assisted, wish));
     assert.ok((await taken(helper!))['done']! > 0, 'the worker took some');
     assert.deepEqual(await published('assisted'), expected);
     await stop(assisted);
 
     const others = await startWorkers(1, 1);
-    const pruner = await startPruner('killed', 1);
+    const pruner = await startPruner('killed');
     const id = await submit(pruner, wish);
     // Stopped, it can finish nothing any more: if the shard is still in its hands then, it dies with it.
     await until(async () => {
@@ -162,7 +162,7 @@ describe('a job that workers share', { skip }, () => {
   });
 
   test('workers go on while the pruner is dead, and it goes on with what they did', async () => {
-    const first = await startPruner('dead', 1);
+    const first = await startPruner('dead');
     const workers = await startWorkers(1);
     const id = await submit(first, wish);
     await until(async () => ((await heldBy(first)).length > 0 ? true : undefined));
@@ -177,7 +177,7 @@ describe('a job that workers share', { skip }, () => {
       return row!.waiting === 0 ? row!.done : undefined;
     });
     assert.equal(done, Math.ceil(1000 / 32), 'the worker has done all, what the dead pruner held included');
-    const second = await startPruner('dead', 1);
+    const second = await startPruner('dead');
     const job = await ended(second, id);
     assert.equal(job.attempts, 2);
     assert.deepEqual(await published('dead'), await published('alone'));
@@ -194,11 +194,11 @@ describe('a job that workers share', { skip }, () => {
       shardSamples: 4,
       seed: 1,
     };
-    const alone = await startPruner('text-alone', 1);
+    const alone = await startPruner('text-alone');
     await ended(alone, await submit(alone, asked));
     await stop(alone);
     const workers = await startWorkers(1, 1);
-    const pruner = await startPruner('text-shared', 1);
+    const pruner = await startPruner('text-shared');
     await ended(pruner, await submit(pruner, asked));
     assert.deepEqual(await published('text-shared'), await published('text-alone'));
     await Promise.all([...workers, pruner].map(stop));

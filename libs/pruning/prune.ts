@@ -134,6 +134,6 @@ async function openBaseline<Data extends SplitData>(
     new HeartwoodError('FAILED_PRECONDITION', `${what}: changed since this job began, expected a new job`);
   if (checkpoint.digest !== imported.checkpoint) throw changed(request.modelDirectory);
   if (data.dataset.digest !== imported.data) throw changed(request.data);
-  const shards = sharingOf(request, checkpoint, data.dataset, context.shared);
+  const shards = sharingOf(request, checkpoint, data.dataset, context);
   return { request, context: { ...context, shards }, checkpoint, data, dense: imported.dense };
 }

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { arithmeticOf } from '../curvature/arithmetic.js';
 import { openMeasurement } from '../curvature/measurements.js';
 import type { OpenMeasurement, ShardedRequest, Sharing } from '../curvature/shards.js';
 import type { DatasetOf } from '../data/dataset.js';
@@ -7,11 +8,11 @@ import { messageOf } from '../errors/error.js';
 import { taskOf } from '../models/architectures/index.js';
 import { openCheckpoint, type Checkpoint } from '../models/checkpoint.js';
 import type { Runtime } from '../runtime/runtime.js';
+import { withThreads } from '../runtime/with-threads.js';
 import { canonicalJson } from '../store/jobs/canonical-json.js';
 import { ShardRefused } from '../store/jobs/held-shard.js';
-import type { SharedWork } from '../store/jobs/shared-task.js';
 import type { ShardWork } from '../store/jobs/shard-worker.js';
-import type { PruneRequest } from './request.js';
+import type { PruneContext, PruneRequest } from './request.js';
 import { openWindows } from './text/data.js';
 
 /** What a worker reads of a shard: all that it is to measure, and the digests of what it is to measure it with. */
@@ -19,6 +20,9 @@ interface ShardContent extends Pick<ShardedRequest, 'measurement' | 'options'> {
   readonly model: { readonly directory: string; readonly digest: string; readonly preprocessing: string };
   readonly data: { readonly path: string; readonly digest: string; readonly window: number | null };
   readonly indices: readonly number[];
+  /** How the job's process computes: its threads of a run, and what that comes to (`arithmeticOf`). */
+  readonly threads: number;
+  readonly arithmetic: string;
 }
 
 /** How a job takes its measurements: in shards, by this process and, where the work is shared, by whoever else has hands. */
@@ -26,7 +30,7 @@ export function sharingOf(
   request: PruneRequest,
   checkpoint: Checkpoint,
   dataset: DatasetOf<unknown>,
-  shared: SharedWork | undefined,
+  { shared, runtime }: Pick<PruneContext, 'shared' | 'runtime'>,
 ): Sharing {
   const samples = request.shardSamples;
   if (!shared) return { samples };
@@ -38,11 +42,13 @@ export function sharingOf(
   const data = { path: request.data, digest: dataset.digest, window: request.window ?? null };
   return {
     samples,
-    run({ measurement, options, shards }, here, { progress }) {
-      const contents = shards.map((indices): ShardContent => ({ measurement, options, model, data, indices }));
+    async *run({ measurement, options, shards }, here, { progress }) {
+      const computing = { threads: runtime.threads, arithmetic: await arithmeticOf(runtime) };
+      const common = { measurement, options, model, data, ...computing };
+      const contents = shards.map((indices): ShardContent => ({ ...common, indices }));
       const largest = Math.max(...shards.map(({ length }) => length));
       const all = shards.reduce((sum, { length }) => sum + length, 0);
-      return shared.run(
+      yield* shared.run(
         contents,
         (part, signal) => here(part, { signal }),
         (done) => progress?.(Math.min(all, done * largest)),
@@ -53,6 +59,8 @@ export function sharingOf(
 
 export interface ShardContext {
   readonly runtime: Runtime;
+  /** The most threads of a run that this process may have; as many as a job says when absent. */
+  readonly mostThreads?: number | undefined;
   readonly workDirectory: string;
   /** Rejects where this process is not to read what a job names. */
   readonly allowed?: (paths: Pick<PruneRequest, 'modelDirectory' | 'data'>) => Promise<void>;
@@ -84,10 +92,19 @@ export function shardMeasuring(context: ShardContext): ShardWork {
 }
 
 async function openShard(
-  { measurement, options, model, data }: Omit<ShardContent, 'indices'>,
-  { allowed, ...context }: ShardContext,
+  { measurement, options, model, data, threads, arithmetic }: Omit<ShardContent, 'indices'>,
+  { runtime, mostThreads = Infinity, allowed, workDirectory }: ShardContext,
 ): Promise<OpenMeasurement<unknown>> {
+  if (threads > mostThreads)
+    throw new ShardRefused(
+      `the job computes with ${threads} threads a run, on which last bits depend, and this process has ${mostThreads} (--threads)`,
+    );
+  const asTheJob = withThreads(runtime, threads);
   const reading = async () => {
+    if ((await arithmeticOf(asTheJob)) !== arithmetic)
+      throw new ShardRefused(
+        'this process rounds otherwise than the one that has the job: expected the same kind of processor, provider and release',
+      );
     await allowed?.({ modelDirectory: model.directory, data: data.path });
     return readAsAsked(model, data);
   };
@@ -95,7 +112,7 @@ async function openShard(
     if (error instanceof ShardRefused) throw error;
     throw new ShardRefused(messageOf(error), { cause: error });
   });
-  return openMeasurement({ measurement, options }, checkpoint, dataset, context);
+  return openMeasurement({ measurement, options }, checkpoint, dataset, { runtime: asTheJob, workDirectory });
 }
 
 /** Opens model and data. Throws ShardRefused where they are not what the job's are, and what opening them throws. */

@@ -21,6 +21,8 @@ export interface SessionOptions {
   readonly provider?: ProviderName;
   /** Whether its runs write into tensors that they were fed with; not every provider can. Default false. */
   readonly inPlace?: boolean;
+  /** Threads of a run, on which the last bits of products depend. Default: the runtime's. */
+  readonly threads?: number;
   /** Whether the threads of its runs wait busily for work. Default as the runtime's. */
   readonly spinning?: boolean;
   /** File prefix of a Chrome trace that is written when the session is disposed. */
@@ -110,6 +112,8 @@ export interface Runtime {
   load(model: string | Uint8Array, options?: SessionOptions): Promise<Session>;
   /** What runs the sessions that name no provider. */
   readonly provider: ProviderName;
+  /** Threads of a run, unless a session has its own number. */
+  readonly threads: number;
   /** The workers' processes, by worker; none where they are threads. */
   processes(): ReadonlyMap<number, number>;
   /**
@@ -192,7 +196,7 @@ class WorkerRuntime implements Runtime {
 
   constructor(
     private readonly slots: readonly Slot[],
-    private readonly threads: number,
+    readonly threads: number,
     private readonly options: Pick<RuntimeOptions, 'spinning' | 'provider' | 'providerRequired' | 'onFallback'>,
   ) {}
 
@@ -256,7 +260,7 @@ class WorkerRuntime implements Runtime {
       prepacking: options.prepacking ?? true,
       provider,
       profile: options.profile,
-      threads: this.threads,
+      threads: options.threads ?? this.threads,
       spinning: options.spinning ?? this.options.spinning ?? false,
     };
     const id = this.#nextSession++;

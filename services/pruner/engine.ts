@@ -75,6 +75,7 @@ export async function startEngine(settings: EngineSettings, log: Logger, parts: 
         parts.shardWork ??
         shardMeasuring({
           runtime,
+          mostThreads: settings.threads,
           workDirectory: join(scratch, 'work'),
           allowed: (paths) => checkAllowed(paths, settings),
         }),

@@ -30,6 +30,7 @@ test('a file that was changed after it was published never reaches the runtime',
   const entry = await repository.resolve('tampered', version);
   await appendFile(join(entry.directory, 'model.onnx'), '\0');
   const untouched: Runtime = {
+    threads: 1,
     load: () => assert.fail('the runtime was given the file'),
     provider: 'cpu',
     processes: () => new Map(),
