@@ -3,6 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
+import { blockedProducts } from '../onnx/blocked-products.js';
 import { countFlops } from '../onnx/flops.js';
 import { loadGraph } from '../runtime/load-graph.js';
 import { createRuntime } from '../runtime/runtime.js';
@@ -46,10 +47,12 @@ function rowsOf(logits: Float32Array): Float32Array[] {
   return Array.from({ length: count }, (_, i) => logits.slice(i * vocabulary, (i + 1) * vocabulary));
 }
 
-async function load(checkpoint: Checkpoint) {
+async function load(checkpoint: Checkpoint, form: 'plain' | 'blocked' = 'plain') {
   const packed = await packAttention(checkpoint, root);
   const graph = generationGraph(checkpoint, { weights: () => checkpointWeights(checkpoint, packed) });
-  return { graph, session: await loadGraph(runtime, graph, root) };
+  const loaded = form === 'plain' ? graph : blockedProducts(graph);
+  assert.ok(loaded, 'there are products to replace');
+  return { graph, session: await loadGraph(runtime, loaded, root) };
 }
 
 function assertClose(actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number, what: string) {
@@ -83,16 +86,18 @@ describe('the generation graph', () => {
       const checkpoint = await checkpointOf({ ...change, seed: 11 + at });
       const sequence = ids(at, 21);
       const expected = await reference(checkpoint, sequence);
-      const { graph, session } = await load(checkpoint);
-      const stream = new Generating(session, graph.caches, 1, 24);
-      const check = (result: Record<string, { data: unknown }>, tokens: readonly number[]) =>
-        rowsOf(result['logits']!.data as Float32Array).forEach((row, i) =>
-          assertClose(row, expected[tokens[i]!]!, 1e-4, `token ${tokens[i]}`),
-        );
-      check(await stream.step({ ids: [sequence.slice(0, 8)] }), [7]);
-      check(await stream.step({ ids: [sequence.slice(8, 13)], wanted: [[4, 0, 2]] }), [12, 8, 10]);
-      for (let t = 13; t < 21; t++) check(await stream.step({ ids: [[sequence[t]!]] }), [t]);
-      await session.dispose();
+      for (const form of ['plain', 'blocked'] as const) {
+        const { graph, session } = await load(checkpoint, form);
+        const stream = new Generating(session, graph.caches, 1, 24);
+        const check = (result: Record<string, { data: unknown }>, tokens: readonly number[]) =>
+          rowsOf(result['logits']!.data as Float32Array).forEach((row, i) =>
+            assertClose(row, expected[tokens[i]!]!, 1e-4, `${form}, token ${tokens[i]}`),
+          );
+        check(await stream.step({ ids: [sequence.slice(0, 8)] }), [7]);
+        check(await stream.step({ ids: [sequence.slice(8, 13)], wanted: [[4, 0, 2]] }), [12, 8, 10]);
+        for (let t = 13; t < 21; t++) check(await stream.step({ ids: [[sequence[t]!]] }), [t]);
+        await session.dispose();
+      }
     });
   }
 

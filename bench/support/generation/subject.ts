@@ -8,6 +8,7 @@ import type { CausalSpec } from '../../../libs/models/architectures/gpt-neox.js'
 import { causalSpecOf } from '../../../libs/models/causal-lm.js';
 import { openCheckpoint, type Checkpoint } from '../../../libs/models/checkpoint.js';
 import { buildGenerationGraph, type GenerationNetwork } from '../../../libs/models/generation-graph.js';
+import { blockedProducts, hasBlockedConvolutions } from '../../../libs/onnx/blocked-products.js';
 import { packAttention } from '../../../libs/models/packed-attention.js';
 import type { Bits } from '../../../libs/models/quantisation/blocks.js';
 import { quantiseNetwork, uniformBits } from '../../../libs/models/quantisation/network.js';
@@ -78,12 +79,16 @@ export interface LoadedSubject {
 
 /** Loads the graph; the session is the caller's to dispose of. */
 export async function loadSubject(runtime: Runtime, { spec, network, workDirectory }: Subject): Promise<LoadedSubject> {
-  const session = await loadGraph(runtime, network.g.build(network.outputs), workDirectory);
+  const graph = network.g.build(network.outputs);
+  // As the server chooses (libs/store/served-file.ts).
+  const blocked = hasBlockedConvolutions() ? blockedProducts(graph) : undefined;
+  const session = await loadGraph(runtime, blocked ?? graph, workDirectory);
   const model: GenerationModel = {
     vocabulary: spec.vocabulary,
     context: spec.context,
     caches: network.caches.map(({ heads, width }) => ({ heads, width })),
     stages: [],
+    convolves: blocked !== undefined,
     eosIds: [endOfTextId],
   };
   const vocabulary = vocabularyOf(parseTokenizer(wordTokenizerJson(spec.vocabulary), 'tokenizer.json'));

@@ -7,7 +7,10 @@ import type { CausalSpec } from '../../models/architectures/gpt-neox.js';
 import type { Checkpoint } from '../../models/checkpoint.js';
 import { GENERATION_CONFIG_FILE, type GenerationConfig, readGenerationConfig } from '../../models/generation-config.js';
 import type { GenerationNetwork } from '../../models/generation-graph.js';
+import { blockedProducts } from '../../onnx/blocked-products.js';
 import { writeModel } from '../../onnx/write.js';
+import { MODEL_FILE } from '../../store/publish.js';
+import { BLOCKED_MODEL_FILE } from '../../store/served-file.js';
 import type { BitsChoice } from '../plan.js';
 import { textCost } from './cost.js';
 import type { TextPart } from '../../store/text-part.js';
@@ -39,9 +42,15 @@ export async function readTextFiles(checkpoint: Checkpoint, { vocabulary }: Caus
   return { directory: checkpoint.directory, generation };
 }
 
-/** Writes model.onnx, tokenizer.json and generation_config.json into a version's folder. */
+/**
+ * Writes model.onnx, tokenizer.json and generation_config.json into a version's folder, and where it has products of float32 the same graph with
+ * convolutions in their place (`servedModelFile` says for whom), which refers to the same weights.
+ */
 export async function writeTextArtefact(folder: string, network: GenerationNetwork, files: TextFiles): Promise<void> {
-  await writeModel(network.g.build(network.outputs), join(folder, 'model.onnx'));
+  const graph = network.g.build(network.outputs);
+  await writeModel(graph, join(folder, MODEL_FILE));
+  const blocked = blockedProducts(graph);
+  if (blocked) await writeModel(blocked, join(folder, BLOCKED_MODEL_FILE));
   await copyFile(join(files.directory, TOKENIZER_FILE), join(folder, TOKENIZER_FILE));
   if (files.generation.file !== undefined) await writeFile(join(folder, GENERATION_CONFIG_FILE), files.generation.file);
 }

@@ -36,7 +36,7 @@ describe('a language model as version 1', () => {
     });
     assert.equal(manifest.architecture, 'GPTNeoXForCausalLM');
     const files = await readdir(published.directory);
-    for (const name of ['model.onnx', 'tokenizer.json', 'generation_config.json'])
+    for (const name of ['model.onnx', 'model.blocked.onnx', 'tokenizer.json', 'generation_config.json'])
       assert.ok(files.includes(name), name);
     assert.deepEqual((await openTokenizer(join(published.directory, text.tokenizer))).encode('a'), [98]);
     assert.match(await readFile(join(repository, 'small', 'config.pbtxt'), 'utf8'), /decoupled: true/);

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import type { Runtime, Session } from '../../../libs/runtime/runtime.js';
 import type { TensorValue } from '../../../libs/runtime/tensor.js';
 import { textManifest, type TextManifest } from '../../../libs/store/manifest.js';
+import { servedModelFile } from '../../../libs/store/served-file.js';
 import type { Repository } from '../../../libs/store/repository.js';
 
 /** A version of a language model in a session of this process, for whole windows of text. */
@@ -24,9 +25,8 @@ export async function loadTextVersion(
   options: { readonly budget?: number | undefined; readonly signal: AbortSignal },
 ): Promise<LoadedTextVersion> {
   const manifest = textManifest(await repository.verify(model, version, options.signal));
-  const session = await runtime.load(join(repository.versionDirectory(model, version), 'model.onnx'), {
-    inPlace: true,
-  });
+  const file = servedModelFile(manifest.files);
+  const session = await runtime.load(join(repository.versionDirectory(model, version), file), { inPlace: true });
   const budget = manifest.budget === null ? null : (options.budget ?? manifest.budget.default);
   return {
     version,

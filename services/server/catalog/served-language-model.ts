@@ -4,6 +4,7 @@ import { HeartwoodError, invalid, messageOf } from '../../../libs/errors/error.j
 import type { Runtime, Session, SessionOptions } from '../../../libs/runtime/runtime.js';
 import type { TensorInfo } from '../../../libs/runtime/tensor.js';
 import type { TextManifest } from '../../../libs/store/manifest.js';
+import { BLOCKED_MODEL_FILE, servedModelFile } from '../../../libs/store/served-file.js';
 import type { TextPart } from '../../../libs/store/text-part.js';
 import type { GenerationEnergy } from '../energy/generation-energy.js';
 import type { GenerationEngine } from '../generation/engine.js';
@@ -86,14 +87,15 @@ export async function loadLanguageModel(
   if (tokenizer.vocabulary > text.vocabulary)
     throw invalid(`${tokenizerFile}: ${tokenizer.vocabulary} tokens, expected at most the model's ${text.vocabulary}`);
   const vocabulary = beginningWith(text.bos, vocabularyOf(tokenizer));
-  const session = await runtime.load(join(directory, 'model.onnx'), languageModelSession);
+  const file = servedModelFile(manifest.files);
+  const session = await runtime.load(join(directory, file), languageModelSession);
   try {
     const mismatch = graphMismatch(manifest, session);
     if (mismatch !== undefined) throw invalid(`${join(directory, 'heartwood.json')}: ${mismatch}`);
     const gate = new GatedObservers(settings.observers ?? []);
     const engine = await openEngine({
       session,
-      model: { ...text, eosIds: text.eos, budget: budget?.default },
+      model: { ...text, eosIds: text.eos, budget: budget?.default, convolves: file === BLOCKED_MODEL_FILE },
       vocabulary,
       settings,
       observers: gate.observers,

@@ -31,8 +31,8 @@ export class BatchSteps {
     private readonly run: ModelRun,
     rows: number,
     private readonly chunk: number,
-    /** Whether token stages may drop what is not wanted; they have to leave something. */
-    private readonly dropsTokens: boolean,
+    /** Whether every run has to ask for some token's logits, as it has where the graph may not be left without rows. */
+    private readonly alwaysAsks: boolean,
   ) {
     this.#rows = new CacheRows(rows, chunk, run.groups);
   }
@@ -104,7 +104,7 @@ export class BatchSteps {
     const { task, row } = this.#prefilling;
     const ids = task.nextChunk(this.chunk);
     const last = task.position + ids.length === task.request.prompt.length;
-    const wanted = task.scoresPrompt ? [...ids.keys()] : last || this.dropsTokens ? [ids.length - 1] : [];
+    const wanted = task.scoresPrompt ? [...ids.keys()] : last || this.alwaysAsks ? [ids.length - 1] : [];
     const input = {
       ...{ row, ids: [ids], wanted },
       ...{ positions: [task.position], lengths: [task.lengths], budgets: [task.request.budget] },

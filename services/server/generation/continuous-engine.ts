@@ -80,7 +80,8 @@ class ContinuousEngine implements GenerationEngine {
     this.#observer = observeBy(observers, report);
     const staged = model.stages.length > 0;
     const chunk = staged ? (model.stageChunk ?? servedChunk) : settings.prefillChunk;
-    this.#steps = new BatchSteps(run, rows, chunk, staged);
+    // Token stages may drop what is not wanted and have to leave something; a convolution takes no image without pixels.
+    this.#steps = new BatchSteps(run, rows, chunk, staged || model.convolves === true);
   }
 
   get load(): EngineLoad {

@@ -10,6 +10,8 @@ export interface GenerationModel {
   readonly stages: readonly number[];
   /** Prompt tokens of one run that the stages were calibrated with; the plans' own where it is absent. */
   readonly stageChunk?: number | undefined;
+  /** Whether the products of the graph are convolutions (libs/onnx/blocked-products.ts). */
+  readonly convolves?: boolean;
   /** Any of them ends a text. */
   readonly eosIds: readonly number[];
   /** Nats, for requests that name none; undefined without stages. */
