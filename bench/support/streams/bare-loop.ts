@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { ResidentMemory } from '../../../libs/runtime/resident.js';
 import { createRuntime } from '../../../libs/runtime/runtime.js';
 import type { TextManifest } from '../../../libs/store/manifest.js';
+import { servedModelFile } from '../../../libs/store/served-file.js';
 import { languageModelSession } from '../../../services/server/catalog/served-language-model.js';
 import { ModelRun } from '../../../services/server/generation/model-run.js';
 import { argmax } from '../../../services/server/generation/sampling/largest.js';
@@ -17,9 +18,9 @@ export interface BareLoop {
 }
 
 /** @param most rows of the cache */
-export async function openBareLoop(directory: string, { text }: TextManifest, most: number): Promise<BareLoop> {
+export async function openBareLoop(directory: string, { text, files }: TextManifest, most: number): Promise<BareLoop> {
   const runtime = createRuntime({ workers: 1 });
-  const session = await runtime.load(join(directory, 'model.onnx'), languageModelSession);
+  const session = await runtime.load(join(directory, servedModelFile(files)), languageModelSession);
   const run = new ModelRun({ ...text, eosIds: text.eos }, session);
   const memories = new Map<number, ResidentMemory>();
   return {
