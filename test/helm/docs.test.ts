@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { test } from 'node:test';
 import { parse } from 'yaml';
 import { refusals } from './command-line.js';
 import { chart, examples, notes, render, root } from './helm.js';
+import { test } from './helm-test.js';
 
 const guide = readFileSync(join(root, 'docs/deploy.md'), 'utf8');
 const values: unknown = parse(readFileSync(join(chart, 'values.yaml'), 'utf8'));

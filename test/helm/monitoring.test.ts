@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { test } from 'node:test';
 import { parse } from 'yaml';
 import { chart, objectsIn, type Rendered, render, root, runHelm, template } from './helm.js';
+import { test } from './helm-test.js';
 
 const textOf = (path: string) => readFileSync(join(root, path), 'utf8');
 const rulesOf = (file: string) => (parse(textOf(`deploy/monitoring/${file}`)) as { groups: unknown[] }).groups;

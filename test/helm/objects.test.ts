@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
 import { examples, lint, objectsIn, type Rendered, render, template } from './helm.js';
+import { test } from './helm-test.js';
 import { faultsOf } from './kubernetes-schemas.js';
 
 for (const example of examples) {

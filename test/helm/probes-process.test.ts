@@ -6,11 +6,12 @@ import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { after, test } from 'node:test';
+import { after } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { IContainer, IProbe } from 'kubernetes-models/v1';
 import { makeAuthority, withoutOpenssl } from '../../services/grpc/testing/certificates.js';
 import { render, root } from './helm.js';
+import { test } from './helm-test.js';
 import { workloadsOf } from './workloads.js';
 
 const program = fileURLToPath(new URL('../../services/cli/main.js', import.meta.url));
@@ -152,7 +153,7 @@ test('a server starts by its arguments, is found well, and stays alive while it 
   child.kill('SIGKILL');
 });
 
-test('with mutual TLS and tokens the probes have what they need', { skip: withoutOpenssl }, async () => {
+const mutualTls = async (): Promise<void> => {
   const { pod, test: asked, volumes } = await podOf('tls-and-tokens', 'server');
   const clients = makeAuthority(folder, 'clients');
   const given = { tls: makeAuthority(folder, 'servers').issue('server'), probe: clients.issue('probe') };
@@ -171,7 +172,8 @@ test('with mutual TLS and tokens the probes have what they need', { skip: withou
   assert.equal((await pod.health(stranger, grpcPort)).code, 1, 'a probe without a certificate is let in');
   child.kill('SIGKILL');
   await ended;
-});
+};
+test('with mutual TLS and tokens the probes have what they need', mutualTls, withoutOpenssl);
 
 test('a pruner starts by its arguments, is found well, and ends as it is told', async () => {
   const { pod } = await podOf('plain', 'pruner');

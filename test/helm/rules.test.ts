@@ -1,19 +1,24 @@
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
 import { examples, type Rendered, render } from './helm.js';
+import { test } from './helm-test.js';
 import { faultsOf } from './kubernetes-schemas.js';
 import { rules } from './rules/index.js';
 
-const rendered = new Map<string, Rendered[]>();
-for (const example of examples) rendered.set(example, await render(example));
+const rendered = new Map<string, Promise<Rendered[]>>();
+/** The objects of an example, rendered once. */
+function objectsOf(example: string): Promise<Rendered[]> {
+  const objects = rendered.get(example) ?? render(example);
+  rendered.set(example, objects);
+  return objects;
+}
 
 for (const { name, faults, broken } of rules) {
-  test(name, () => {
-    for (const [example, objects] of rendered) assert.deepEqual(faults(objects), [], example);
+  test(name, async () => {
+    for (const example of examples) assert.deepEqual(faults(await objectsOf(example)), [], example);
   });
 
-  test(`${name}: and what breaks it is caught`, () => {
-    const objects = structuredClone(rendered.get(broken.example)!);
+  test(`${name}: and what breaks it is caught`, async () => {
+    const objects = structuredClone(await objectsOf(broken.example));
     broken.change(objects);
     assert.notDeepEqual(faults(objects), []);
   });

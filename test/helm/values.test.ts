@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { test } from 'node:test';
 import { parse } from 'yaml';
 import { chart, refusal } from './helm.js';
+import { test } from './helm-test.js';
 
 /** Values that are wrong each by itself, and what is said of them: the field, and what was expected of it. */
 const wrong: readonly (readonly [string, unknown, RegExp])[] = [
