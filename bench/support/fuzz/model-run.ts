@@ -10,7 +10,9 @@ import {
   RepositoryModelUnloadRequest,
 } from '../../../proto/gen/open_inference_grpc.js';
 import { healthyModel, transformer } from './methods.js';
-import { manifestMutations, modelMutations, resign } from './mutants.js';
+import { manifestMutations } from './mutations/manifest.js';
+import { modelMutations } from './mutations/model.js';
+import { resign } from './mutations/resign.js';
 import { drawFor, type Draw } from './random.js';
 import { checkHealthy, type Target } from './requests.js';
 import { startServer } from './server.js';
