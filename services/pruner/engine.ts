@@ -1,6 +1,7 @@
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { HeartwoodError } from '../../libs/errors/error.js';
 import { writeFailure } from '../../libs/errors/write-failure.js';
 import { shardMeasuring } from '../../libs/pruning/shards.js';
 import { createRuntime } from '../../libs/runtime/runtime.js';
@@ -63,7 +64,10 @@ export async function startEngine(settings: EngineSettings, log: Logger, parts: 
     },
   };
   try {
-    const health = async () => void (await jobs?.ping());
+    const health = async () => {
+      if (!jobs) throw new HeartwoodError('UNAVAILABLE', 'starting');
+      await jobs.ping();
+    };
     endpoint = await serveMetrics(registry, settings.metricsPort, settings.metricsHost ?? settings.host, { health });
     // A folder of this process alone: others may have the data folder too.
     scratch = await scratchIn(settings.dataDirectory ?? tmpdir());

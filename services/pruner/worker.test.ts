@@ -82,3 +82,30 @@ test(
     await worker.stop();
   },
 );
+
+test('a worker without a repository says how it is, and that it has no database', { skip }, async () => {
+  const server = await startPostgresql(binaries!);
+  let up = true;
+  const worker = await startWorker({ database: server.url, host: '127.0.0.1', metricsPort: 0, pollMs: 20 }, { logger });
+  try {
+    const ask = async (path: string) => {
+      const answer = await fetch(`http://127.0.0.1:${worker.metricsPort}${path}`);
+      return [answer.status, (await answer.text()).trim()] as const;
+    };
+    assert.deepEqual(await ask('/healthz'), [200, 'alive']);
+    assert.deepEqual(await ask('/readyz'), [200, 'ready']);
+    const [, metrics] = await ask('/metrics');
+    for (const outcome of ['done', 'failed', 'refused', 'released', 'lost'])
+      assert.match(metrics, new RegExp(`^heartwood_shards_total\\{outcome="${outcome}"\\} 0$`, 'm'));
+    assert.match(metrics, /^heartwood_shards\{state="queued"\} 0$/m);
+    await server.stop();
+    up = false;
+    const [status, reason] = await ask('/readyz');
+    assert.equal(status, 503);
+    assert.match(reason, /^database 127\.0\.0\.1/);
+    assert.equal((await ask('/healthz'))[0], 200);
+  } finally {
+    await worker.stop();
+    if (up) await server.stop();
+  }
+});
