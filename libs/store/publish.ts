@@ -1,5 +1,5 @@
-import { mkdir, readdir, readFile, rename } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import { HeartwoodError, invalid } from '../errors/error.js';
 import { isFull, writeFailure } from '../errors/write-failure.js';
 import { digestFile, flush, flushFolder, writeDurably } from './durable.js';
@@ -12,7 +12,7 @@ import {
   type TextManifest,
 } from './manifest.js';
 import { listVersionFolders } from './snapshot.js';
-import { cleanStaging, createStaging, releaseStaging } from './staging.js';
+import { cleanStaging, createStaging, releaseStaging, removalPath } from './staging.js';
 import { renderTritonConfig } from './triton-config.js';
 
 /** The model file that every version has. */
@@ -81,7 +81,10 @@ export async function publishVersion(
       if (await moveTo(staging, directory)) {
         await flush(parent);
         await flush(repository);
-        await writeTritonConfig(parent, model);
+        await writeTritonConfig(parent, model).catch(async (error: unknown) => {
+          await takeBack(parent, directory);
+          throw error;
+        });
         return { version, directory, manifest };
       }
       if (options.version !== undefined)
@@ -90,6 +93,13 @@ export async function publishVersion(
   } finally {
     await releaseStaging(staging);
   }
+}
+
+/** A version that Triton was not told of, the disk being full, was not published: it goes as it came, at once and whole. */
+async function takeBack(parent: string, directory: string): Promise<void> {
+  const removed = removalPath(parent);
+  await rename(directory, removed);
+  await rm(removed, { recursive: true, force: true });
 }
 
 /** A staging folder in the model's, which is made when it is missing. */
@@ -128,13 +138,23 @@ export async function writeTritonConfig(modelDirectory: string, model: string): 
   }
 }
 
+/**
+ * Where the next number stands once a model's folder is gone with its last version: a plain file beside it, since Triton takes every folder
+ * of a repository for a model.
+ */
+export function nextVersionBeside(modelDirectory: string): string {
+  return join(dirname(modelDirectory), `.${basename(modelDirectory)}${NEXT_VERSION_FILE}`);
+}
+
 /** The lowest number above all versions that are or ever were there. */
 export async function nextVersion(modelDirectory: string): Promise<number> {
   // The folders first: `remove` writes the file before a folder goes, so a number cannot be missed in both.
   const newest = (await listVersionFolders(modelDirectory)).at(-1) ?? 0;
-  const text = await readFile(join(modelDirectory, NEXT_VERSION_FILE), 'utf8').catch(() => '');
-  const recorded = Number.parseInt(text, 10);
-  return Math.max(newest + 1, Number.isSafeInteger(recorded) ? recorded : 1);
+  const marks = [join(modelDirectory, NEXT_VERSION_FILE), nextVersionBeside(modelDirectory)];
+  const recorded = await Promise.all(
+    marks.map(async (file) => Number.parseInt(await readFile(file, 'utf8').catch(() => ''), 10)),
+  );
+  return Math.max(newest + 1, ...recorded.filter(Number.isSafeInteger));
 }
 
 async function digestFolder(directory: string, signal: AbortSignal | undefined): Promise<Record<string, string>> {

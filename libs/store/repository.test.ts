@@ -177,8 +177,20 @@ test('remove refuses a parent, never gives a number twice, and the last version 
   assert.deepEqual(await repository.listVersions('vit'), [3]);
   await assert.rejects(repository.remove('vit', 1), coded('NOT_FOUND', /version 1 of vit/));
   await repository.remove('vit', 3);
-  assert.deepEqual(readdirSync(repository.directory), []);
+  assert.deepEqual(readdirSync(repository.directory), ['.vit.next-version']);
   await assert.rejects(repository.listVersions('vit'), coded('NOT_FOUND', /model vit/));
+  assert.equal((await repository.publish('vit', fillWith())).version, 4);
+});
+
+test('a version whose config.pbtxt cannot be written is not published', async () => {
+  mkdirSync(join(repository.directory, 'vit/config.pbtxt'), { recursive: true });
+  await assert.rejects(
+    repository.publish('vit', fillWith()),
+    coded('INVALID_ARGUMENT', /config\.pbtxt: cannot be written/),
+  );
+  assert.deepEqual(readdirSync(join(repository.directory, 'vit')), ['config.pbtxt']);
+  rmSync(join(repository.directory, 'vit/config.pbtxt'), { recursive: true });
+  assert.equal((await repository.publish('vit', fillWith())).version, 1);
 });
 
 test('a snapshot is steady, changes its key with every change, and reports what it cannot read', async () => {

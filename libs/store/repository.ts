@@ -10,6 +10,7 @@ import {
   type ManifestDraft,
   NEXT_VERSION_FILE,
   nextVersion,
+  nextVersionBeside,
   type Published,
   publishVersion,
   type PublishOptions,
@@ -182,6 +183,7 @@ export class Repository {
     // A publisher may be at work in a staging folder; then the model's folder stays for it.
     const entries = await readdir(parent, { withFileTypes: true });
     if (entries.some((entry) => entry.isDirectory())) return;
+    await writeDurably(nextVersionBeside(parent), `${await nextVersion(parent)}\n`);
     const removed = removalPath(this.directory);
     await rename(parent, removed);
     await rm(removed, { recursive: true, force: true });
