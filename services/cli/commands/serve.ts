@@ -91,12 +91,12 @@ export function serveCommand(context: Context): Command {
     .optionsGroup('Adapting:')
     .option(
       '--latency-slo <[model=]time>',
-      '95th percentile of the latency to keep by raising the budget up to its ceiling, such as 50ms; again for more models',
+      '95th percentile of the latency of classifiers to keep by raising the budget up to its ceiling, such as 50ms; again for more models',
       objectives,
     )
     .option(
       '--shadow <share>',
-      'share of the answered requests that version 1 runs too, to be compared (default: 0)',
+      'share of the answered requests to classifiers that version 1 runs too, to be compared (default: 0)',
       number({ min: 0, max: 1 }),
     )
     .optionsGroup('Energy:')
