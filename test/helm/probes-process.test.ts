@@ -6,12 +6,11 @@ import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { after } from 'node:test';
+import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { IContainer, IProbe } from 'kubernetes-models/v1';
 import { makeAuthority, withoutOpenssl } from '../../services/grpc/testing/certificates.js';
-import { render, root } from './helm.js';
-import { test } from './helm-test.js';
+import { render, root, withoutHelm } from './helm.js';
 import { workloadsOf } from './workloads.js';
 
 const program = fileURLToPath(new URL('../../services/cli/main.js', import.meta.url));
@@ -140,18 +139,22 @@ const probesOf = ({ container: { startupProbe, readinessProbe, livenessProbe } }
   livenessProbe,
 ];
 
-test('a server starts by its arguments, is found well, and stays alive while it drains', async () => {
-  const { pod, test: asked } = await podOf('plain', 'server');
-  const { child, line } = start(pod.args());
-  const { grpcPort } = (await line('ready')) as { grpcPort: number };
-  assert.deepEqual(await pod.askAll(probesOf(pod), grpcPort), [0, 0, 0]);
-  assert.equal((await pod.health(asked, grpcPort)).code, 0);
+test(
+  'a server starts by its arguments, is found well, and stays alive while it drains',
+  { skip: withoutHelm },
+  async () => {
+    const { pod, test: asked } = await podOf('plain', 'server');
+    const { child, line } = start(pod.args());
+    const { grpcPort } = (await line('ready')) as { grpcPort: number };
+    assert.deepEqual(await pod.askAll(probesOf(pod), grpcPort), [0, 0, 0]);
+    assert.equal((await pod.health(asked, grpcPort)).code, 0);
 
-  child.kill('SIGTERM');
-  await line('stopping');
-  assert.deepEqual(await pod.askAll(probesOf(pod), grpcPort), [0, 1, 0]);
-  child.kill('SIGKILL');
-});
+    child.kill('SIGTERM');
+    await line('stopping');
+    assert.deepEqual(await pod.askAll(probesOf(pod), grpcPort), [0, 1, 0]);
+    child.kill('SIGKILL');
+  },
+);
 
 const mutualTls = async (): Promise<void> => {
   const { pod, test: asked, volumes } = await podOf('tls-and-tokens', 'server');
@@ -173,9 +176,9 @@ const mutualTls = async (): Promise<void> => {
   child.kill('SIGKILL');
   await ended;
 };
-test('with mutual TLS and tokens the probes have what they need', mutualTls, withoutOpenssl);
+test('with mutual TLS and tokens the probes have what they need', { skip: withoutHelm || withoutOpenssl }, mutualTls);
 
-test('a pruner starts by its arguments, is found well, and ends as it is told', async () => {
+test('a pruner starts by its arguments, is found well, and ends as it is told', { skip: withoutHelm }, async () => {
   const { pod } = await podOf('plain', 'pruner');
   const { child, line, ended } = start(pod.args());
   const { grpcPort } = (await line('ready')) as { grpcPort: number };

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { test } from 'node:test';
 import { parse } from 'yaml';
-import { chart, refusal } from './helm.js';
-import { test } from './helm-test.js';
+import { chart, refusal, withoutHelm } from './helm.js';
 
 /** Values that are wrong each by itself, and what is said of them: the field, and what was expected of it. */
 const wrong: readonly (readonly [string, unknown, RegExp])[] = [
@@ -65,7 +65,7 @@ const wrong: readonly (readonly [string, unknown, RegExp])[] = [
 ];
 
 for (const [path, value, words] of wrong) {
-  test(`${path}: ${JSON.stringify(value).slice(0, 60)} is refused`, async () => {
+  test(`${path}: ${JSON.stringify(value).slice(0, 60)} is refused`, { skip: withoutHelm }, async () => {
     assert.match(await refusal({ [path]: value }), words);
   });
 }
@@ -107,7 +107,7 @@ const unfit: readonly (readonly [Readonly<Record<string, unknown>>, RegExp])[] =
 ];
 
 for (const [values, words] of unfit) {
-  test(`${JSON.stringify(values)} is refused`, async () => {
+  test(`${JSON.stringify(values)} is refused`, { skip: withoutHelm }, async () => {
     assert.match(await refusal(values), words);
   });
 }
@@ -120,21 +120,25 @@ interface Schema {
   readonly definitions?: Readonly<Record<string, Schema>>;
 }
 
-test('the schema knows every value, and no object of it takes a field that it does not know', () => {
-  const schema = JSON.parse(readFileSync(join(chart, 'values.schema.json'), 'utf8')) as Schema;
-  const values: unknown = parse(readFileSync(join(chart, 'values.yaml'), 'utf8'));
-  const resolved = (one: Schema): Schema =>
-    one.$ref === undefined ? one : schema.definitions![one.$ref.replace('#/definitions/', '')]!;
-  const check = (value: unknown, at: Schema, path: string): void => {
-    if (typeof value !== 'object' || value === null || Array.isArray(value) || !at.properties) return;
-    assert.notEqual(at.additionalProperties ?? true, true, `${path} takes anything`);
-    const known = Object.keys(at.properties).filter((name) => name !== 'global' && !/resources$/.test(path));
-    for (const name of known) assert.ok(Object.hasOwn(value, name), `values.yaml has no ${path}.${name}`);
-    for (const [name, inside] of Object.entries(value)) {
-      const next = at.properties[name];
-      if (next) check(inside, resolved(next), `${path}.${name}`);
-      else assert.equal(typeof at.additionalProperties, 'object', `the schema does not know ${path}.${name}`);
-    }
-  };
-  check(values, schema, '');
-});
+test(
+  'the schema knows every value, and no object of it takes a field that it does not know',
+  { skip: withoutHelm },
+  () => {
+    const schema = JSON.parse(readFileSync(join(chart, 'values.schema.json'), 'utf8')) as Schema;
+    const values: unknown = parse(readFileSync(join(chart, 'values.yaml'), 'utf8'));
+    const resolved = (one: Schema): Schema =>
+      one.$ref === undefined ? one : schema.definitions![one.$ref.replace('#/definitions/', '')]!;
+    const check = (value: unknown, at: Schema, path: string): void => {
+      if (typeof value !== 'object' || value === null || Array.isArray(value) || !at.properties) return;
+      assert.notEqual(at.additionalProperties ?? true, true, `${path} takes anything`);
+      const known = Object.keys(at.properties).filter((name) => name !== 'global' && !/resources$/.test(path));
+      for (const name of known) assert.ok(Object.hasOwn(value, name), `values.yaml has no ${path}.${name}`);
+      for (const [name, inside] of Object.entries(value)) {
+        const next = at.properties[name];
+        if (next) check(inside, resolved(next), `${path}.${name}`);
+        else assert.equal(typeof at.additionalProperties, 'object', `the schema does not know ${path}.${name}`);
+      }
+    };
+    check(values, schema, '');
+  },
+);
