@@ -2,6 +2,7 @@
 // ends as npm test does. Where no Docker engine can be had it says so in one line and ends well; under CI=true, as root, that is a failure.
 import { buildImage } from './containers/build-image.mjs';
 import { makeServiceImages, services } from './containers/base-images.mjs';
+import { buildJetsonStandIn } from './containers/jetson-stand-in.mjs';
 import { findEngine } from './containers/engine.mjs';
 import { builtTests, prepare } from './prepare.mjs';
 import { runTests } from './run-tests.mjs';
@@ -32,9 +33,12 @@ try {
   const bytes = buildImage(image, say);
   console.log(`image: ${(bytes / 1e6).toFixed(0)} MB`);
   makeServiceImages(say);
+  const jetson = 'heartwood-test/jetson:stand-in';
+  buildJetsonStandIn(jetson, image, say);
   // The reaper would be pulled; what a test leaves behind goes with its engine, or is removed by the test itself.
   process.env.TESTCONTAINERS_RYUK_DISABLED = 'true';
   process.env.HEARTWOOD_TEST_IMAGE = image;
+  process.env.HEARTWOOD_TEST_JETSON = jetson;
   process.env.HEARTWOOD_TEST_POSTGRESQL = services.postgresql;
   process.env.HEARTWOOD_TEST_PROMETHEUS = services.prometheus;
   passed = await runTests(files, { concurrency: 1, timeout: 600_000 });

@@ -3,7 +3,7 @@ import { createServer } from 'node:net';
 import { GenericContainer, getContainerRuntimeClient } from 'testcontainers';
 
 /** Which image a test runs: `npm run test:containers` has built it. */
-export function imageOf(what: 'IMAGE' | 'POSTGRESQL' | 'PROMETHEUS'): string {
+export function imageOf(what: 'IMAGE' | 'JETSON' | 'POSTGRESQL' | 'PROMETHEUS'): string {
   const name = process.env[`HEARTWOOD_TEST_${what}`];
   if (name === undefined) throw new Error(`HEARTWOOD_TEST_${what} is not set: run npm run test:containers`);
   return name;
