@@ -45,17 +45,25 @@ export async function findEngine(say) {
   const stop = async () => {
     child.kill('SIGTERM');
     await ended;
-    rmSync(folder, { recursive: true, force: true });
+    removeWithMounts(folder);
   };
   for (let second = 0; second < patience && !over; second++) {
     if (answers()) return { stop };
     await pause(1000);
   }
   const last = readFileSync(log, 'utf8').trim().split('\n').at(-1);
-  if (!over) child.kill('SIGTERM');
-  await ended;
-  rmSync(folder, { recursive: true, force: true });
+  await stop();
   return { missing: `dockerd did not start here: ${last}` };
+}
+
+/** The engine leaves the network namespace that containers with the host's network share mounted. */
+function removeWithMounts(folder) {
+  const mounted = readFileSync('/proc/self/mounts', 'utf8')
+    .split('\n')
+    .map((line) => line.split(' ')[1] ?? '')
+    .filter((place) => place.startsWith(`${folder}/`));
+  for (const place of mounted.reverse()) ask('umount', ['--lazy', place]);
+  rmSync(folder, { recursive: true, force: true });
 }
 
 function answers() {
