@@ -3,10 +3,12 @@
  *
  * Curvature as shared work: one job by a pruner alone, then by the pruner and 1, 3, … workers, all processes on this machine with one thread
  * each, on a PostgreSQL server of the benchmark's own (Debian's package). The time is that of the stage `score`; then a worker is killed by
- * SIGKILL at a random moment with a shard in hand. Every plan is compared with the first.
+ * SIGKILL at a random moment with a shard in hand. Every plan is compared with the first. Processor time is that of all processes until the
+ * stage was done: where others load the machine it still says what sharing costs.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -17,7 +19,7 @@ import Table from 'cli-table3';
 import { openPostgresql } from '../libs/store/database/postgresql.js';
 import { openRepository } from '../libs/store/repository.js';
 import { findPostgresql, startPostgresql } from '../libs/store/testing/postgresql.js';
-import { connectPruning, type Job, JobState } from '../services/pruner/client.js';
+import { connectPruning, type Job, JobState, StageState } from '../services/pruner/client.js';
 import { barOf, printBars, writeOutcome } from './support/outcome.js';
 
 const { values: options } = parseArgs({
@@ -40,6 +42,8 @@ interface Row {
   readonly round: number;
   readonly killed: boolean;
   readonly scoreSeconds: number;
+  /** Of all processes, a killed one excepted. */
+  readonly cpuSeconds: number;
   readonly samePlan: boolean;
 }
 interface Service {
@@ -81,6 +85,9 @@ async function measure(hands: number, round: number, killed: boolean): Promise<R
   const pruner = await start('pruner', [...folders, '--port', '0']);
   const client = connectPruning(`127.0.0.1:${pruner.port}`);
   let job: Job | undefined;
+  const computed = () => [...services].reduce((sum, { child }) => sum + cpuOf(child.pid!), 0);
+  const before = computed();
+  let cpuSeconds: number | undefined;
   try {
     const { id } = await client.create({
       modelDirectory: resolve(options.model),
@@ -92,7 +99,10 @@ async function measure(hands: number, round: number, killed: boolean): Promise<R
       seed: 1,
     });
     const death = killed ? killOne(workers, id) : undefined;
-    for await (job of client.watch(id));
+    for await (job of client.watch(id)) {
+      if (cpuSeconds !== undefined || scoreOf(job)?.state !== StageState.STAGE_STATE_DONE) continue;
+      cpuSeconds = computed() - before;
+    }
     await death;
   } finally {
     client.close();
@@ -102,9 +112,19 @@ async function measure(hands: number, round: number, killed: boolean): Promise<R
   const { plan, files } = await (await openRepository(join(folder, 'models'))).readManifest('model', 2);
   const text = JSON.stringify([plan, files]);
   first ??= text;
-  const scoreSeconds = job.stages.find(({ name }) => name === 'score')!.seconds;
+  const scoreSeconds = scoreOf(job)!.seconds;
   console.log(`${hands} hands${killed ? ', one killed' : ''}: scored in ${scoreSeconds.toFixed(1)} s`);
-  return { hands, round, killed, scoreSeconds, samePlan: text === first };
+  return { hands, round, killed, scoreSeconds, cpuSeconds: cpuSeconds ?? NaN, samePlan: text === first };
+}
+
+function scoreOf({ stages }: Job) {
+  return stages.find(({ name }) => name === 'score');
+}
+
+/** Seconds that a process has computed, in all its threads (proc(5): utime and stime, in hundredths). */
+function cpuOf(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1)!.split(' ');
+  return (Number(fields[11]) + Number(fields[12])) / 100;
 }
 
 /** Kills a worker that has a shard in hand, once a random share of the shards is done. */
@@ -151,7 +171,7 @@ async function end(service: Service, signal: NodeJS.Signals): Promise<void> {
 }
 
 function report() {
-  const head = ['hands', 'score, s', 'of ideal, N hands', `of ideal, ${cores} cores`, 'same plan'];
+  const head = ['hands', 'score, s', 'of ideal, N hands', `of ideal, ${cores} cores`, 'CPU, s', 'same plan'];
   const table = new Table({
     head,
     colAligns: head.map(() => 'right'),
@@ -160,8 +180,8 @@ function report() {
   const bars = [
     barOf('plans that are the first, bit for bit', rows.filter(({ samePlan }) => samePlan).length, '>=', rows.length),
   ];
-  const median = (hands: number, killed: boolean) => {
-    const times = rows.filter((row) => row.hands === hands && row.killed === killed).map((row) => row.scoreSeconds);
+  const median = (hands: number, killed: boolean, of = (row: Row) => row.scoreSeconds) => {
+    const times = rows.filter((row) => row.hands === hands && row.killed === killed).map(of);
     return times.sort((a, b) => a - b)[Math.floor(times.length / 2)];
   };
   const alone = median(1, false);
@@ -172,7 +192,8 @@ function report() {
       const same = rows.filter((row) => row.hands === hands && row.killed === killed).every((row) => row.samePlan);
       const ratio = (ideal: number) => (alone === undefined ? '' : (alone / ideal / seconds).toFixed(2));
       const name = killed ? `${hands}, one killed` : String(hands);
-      table.push([name, seconds.toFixed(1), ratio(hands), ratio(Math.min(hands, cores)), same ? 'yes' : 'NO']);
+      const cpu = median(hands, killed, ({ cpuSeconds }) => cpuSeconds)!.toFixed(1);
+      table.push([name, seconds.toFixed(1), ratio(hands), ratio(Math.min(hands, cores)), cpu, same ? 'yes' : 'NO']);
       if (alone !== undefined && hands > 1 && !killed) {
         const ideal = Math.min(hands, cores);
         bars.push(
