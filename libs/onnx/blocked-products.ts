@@ -15,8 +15,8 @@ export function hasBlockedConvolutions(processor: string = process.arch): boolea
 /**
  * A graph whose products x wᵀ + b with weights [N, K] are 1 × 1 convolutions: the row x [R, K] is an image of R pixels with K channels. On processors
  * for which the runtime has convolutions over blocks of channels (NCHWc: every x64) it lays the weights out so that they are read in the order in
- * which they lie, while its matrix product jumps between panels: a row alone, which is bound by that reading, takes 15 to 25 % less time, a few
- * rows as well, many as long. Elsewhere such a convolution is the slower one, so this is for a file beside the plain one.
+ * which they lie, while its matrix product jumps between panels: a row alone, which is bound by that reading, takes less time, a few rows as well,
+ * many as long (docs/language-models.md). Elsewhere such a convolution is the slower one, so this is for a file beside the plain one.
  *
  * There must be rows: an image without pixels is refused. The transpositions around the convolution become those of the runtime's own layout.
  * Weights are the same bytes under another shape. undefined where there is no such product.
