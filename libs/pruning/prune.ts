@@ -1,12 +1,14 @@
 import { HeartwoodError, invalid } from '../errors/error.js';
 import { taskOf } from '../models/architectures/index.js';
 import { asFloat32, openCheckpoint, type Checkpoint } from '../models/checkpoint.js';
+import { specOf } from '../models/classifier.js';
 import { openRepository } from '../store/repository.js';
 import { checkCheckpoint, importBaseline } from './baseline.js';
 import { openCalibration, requireLabels } from './calibration/data.js';
 import { certifyPlan, certifyRemoval, noTable, searchTable, tokenRows } from './calibration/search.js';
 import { fitStages } from './calibration/stages.js';
 import { chooseFixedUnits } from './fixed/choose.js';
+import { ladderCounts } from './ladder/counts.js';
 import { FIXED_POLICIES, needsLabels } from './fixed/policies.js';
 import type { AnyJob, Job, Opened, SplitData } from './job.js';
 import { certifyPrompts, fitPrompts, searchPrompts, type TextJob } from './prompt/plan.js';
@@ -90,6 +92,7 @@ async function openJob(asked: PruneRequest, context: PruneContext): Promise<Open
         throw invalid('bits: expected none for a classifier of images, whose weights are float32');
       const data = await openCalibration(original, request);
       const { policy, loss, units } = request;
+      if (request.ladder) checkLadder(request, original);
       if (needsLabels(policy, units)) requireLabels(data.dataset, request.data, `policy ${policy}`);
       if (loss === 'cross-entropy') requireLabels(data.dataset, request.data, 'loss cross-entropy');
       const opened = await openBaseline(request, context, original, data);
@@ -106,9 +109,18 @@ async function openJob(asked: PruneRequest, context: PruneContext): Promise<Open
   }
 }
 
+/** Throws INVALID_ARGUMENT for a ladder that the plan could not have. */
+function checkLadder({ ladder, policy, units }: PruneRequest, checkpoint: Checkpoint): void {
+  if (!units.includes('tokens')) throw invalid('ladder: the units are without tokens, expected them among the units');
+  if (policies[policy].rule !== 'merge')
+    throw invalid(`ladder: policy ${policy} does not merge tokens, expected one that does`);
+  ladderCounts(ladder!, specOf(checkpoint).tokens);
+}
+
 /** Fills in which units of a language model may go. Throws INVALID_ARGUMENT for a policy that is of images, or that its units do not have. */
 function checkTextRequest(request: PruneRequest): PruneRequest {
-  const { policy, units } = request;
+  const { policy, units, ladder } = request;
+  if (ladder) throw invalid('ladder: expected none for a language model, it is of image classifiers');
   if (!FIXED_POLICIES.includes(policy))
     throw invalid(`policy: ${policy}, expected one of ${FIXED_POLICIES.join(', ')} for heads and neurons`);
   if (units.includes('tokens') && policy !== 'curvature')

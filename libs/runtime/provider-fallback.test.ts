@@ -177,4 +177,5 @@ test('rounding is agreement, a tipped decision is some, and anything else is non
   assert.equal(disagreement({ x, k: kept(4) }, { x: floats(3.3, -4, Infinity), k: kept(5) }), undefined);
   for (const bad of [floats(3, -4, 5), floats(NaN, -4, Infinity), floats(3, -4), floats(9, -4, Infinity)])
     assert.ok(disagreement({ x, k: kept(4) }, { x: bad, k: kept(5) }) !== undefined);
+  assert.match(disagreement({ x, k: kept(40) }, { x, k: kept(20) })!, /output k is 50 % other than on cpu/);
 });

@@ -68,6 +68,13 @@ export function wordsOf<T extends string>(words: readonly T[]) {
 /** The option that every command with a result has. */
 export const jsonOption = () => new Option('--json <file>', 'write the result as JSON, to a file or to stdout (-)');
 
+/** How many fixed counts of tokens, or which. */
+export const ladderOption = () =>
+  new Option(
+    '--ladder <n|counts>',
+    'also write the classifier at fixed counts of tokens: so many, or these, such as 48,32,16 (for tensorrt)',
+  );
+
 /** The options that name a model in a repository. */
 export function withModel(command: Command): Command {
   return command

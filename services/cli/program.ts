@@ -9,6 +9,7 @@ const commands: Readonly<Record<string, () => Promise<Make>>> = {
   import: async () => (await import('./commands/import.js')).importCommand,
   score: async () => (await import('./commands/score.js')).scoreCommand,
   prune: async () => (await import('./commands/prune.js')).pruneCommand,
+  ladder: async () => (await import('./commands/ladder.js')).ladderCommand,
   evaluate: async () => (await import('./commands/evaluate.js')).evaluateCommand,
   compare: async () => (await import('./commands/compare.js')).compareCommand,
   generate: async () => (await import('./commands/generate.js')).generateCommand,

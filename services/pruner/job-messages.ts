@@ -7,6 +7,7 @@ import {
   StageState,
 } from '../../proto/gen/heartwood/pruning/v1/pruning.js';
 import { invalid } from '../../libs/errors/error.js';
+import { ladderText } from '../../libs/pruning/ladder/counts.js';
 import type { JobOutcome } from './prune-work.js';
 import type { JobRequest } from './prune-request.js';
 
@@ -54,7 +55,7 @@ export function toRecordStates(states: readonly JobState[]): RecordState[] {
 
 function toWireRequest(request: JobRequest): PruneRequest {
   const { lossBudget, flopsSaved, samples, shardSamples } = request;
-  return { ...request, lossBudget, flopsSaved, samples, shardSamples };
+  return { ...request, lossBudget, flopsSaved, samples, shardSamples, ladder: ladderText(request.ladder) };
 }
 
 function toWireStage(stage: StageStatus): Stage {

@@ -3,6 +3,7 @@ import { basename, dirname, isAbsolute, join, resolve } from 'node:path';
 import { bundledNames, isBundled } from '../../libs/data/bundled.js';
 import { HeartwoodError, invalid } from '../../libs/errors/error.js';
 import { bitsFrom, type Bits } from '../../libs/models/quantisation/blocks.js';
+import { type LadderWish, parseLadder } from '../../libs/pruning/ladder/counts.js';
 import { checkName } from '../../libs/store/names.js';
 import type { PruneRequest as WireRequest } from '../../proto/gen/heartwood/pruning/v1/pruning.js';
 import { type AllowedRoots, checkAllowed } from './allowed-paths.js';
@@ -29,6 +30,8 @@ export interface JobRequest {
   bits?: Bits;
   /** Samples that are measured at once by one process. */
   shardSamples?: number;
+  /** Fixed counts of tokens. */
+  ladder?: LadderWish;
   seed: number;
   confidence: number;
 }
@@ -51,6 +54,7 @@ export async function checkRequest(request: WireRequest | undefined, roots: Allo
     ...(request.samples === undefined ? {} : { samples: atLeast(request.samples, 1, 'samples') }),
     ...(request.window === undefined ? {} : { window: atLeast(request.window, 2, 'window') }),
     ...(request.bits === undefined ? {} : { bits: bitsFrom(request.bits, 'bits') }),
+    ...(request.ladder === '' ? {} : { ladder: parseLadder(request.ladder) }),
     ...(request.shardSamples === undefined ? {} : { shardSamples: atLeast(request.shardSamples, 1, 'shard_samples') }),
     seed: request.seed,
     confidence: checkConfidence(request.confidence ?? 0.95),

@@ -30,6 +30,22 @@ function descending(counts: readonly number[]): number[] {
   return [...new Set(counts)].sort((a, b) => b - a);
 }
 
+/** `4` (so many rungs) or `48,32,16` (these counts). Throws INVALID_ARGUMENT. */
+export function parseLadder(text: string): LadderWish {
+  const numbers = text.split(',').map((part) => (/^\s*\d+\s*$/.test(part) ? Number(part) : NaN));
+  if (numbers.some(Number.isNaN))
+    throw invalid(
+      `ladder: expected a number of rungs, or counts such as 48,32,16, got ${JSON.stringify(text.slice(0, 60))}`,
+    );
+  return text.includes(',') ? { counts: numbers } : { rungs: numbers[0]! };
+}
+
+/** The same as text; empty for none. */
+export function ladderText(wish: LadderWish | undefined): string {
+  if (wish === undefined) return '';
+  return 'rungs' in wish ? String(wish.rungs) : wish.counts.join();
+}
+
 /** The lowest rung that keeps at least as many tokens as are to stay. */
 export function rungFor(counts: readonly number[], kept: number): number {
   return counts.findLast((count) => count >= kept)!;

@@ -1,7 +1,7 @@
 /**
  * The pruned network in pieces of fixed shapes, for one sample: between two stages nothing depends on the data but values. A piece ends with what a stage
- * decides (how many pairs go, and in which order), before anything is moved; the host then picks a count, the merge graph makes the cheapest of these
- * merges that lead to it, and the trunk of that count goes on. Nothing is computed twice, and a count that is what the stage decided gives what the whole graph gives.
+ * decides (which pairs go, and what each costs), before anything is moved; the host then picks a count and the cheapest of these merges that lead to it
+ * (rung.ts), the merge graph makes them, and the trunk of that count goes on. Nothing is computed twice, and a count that is what the stage decided gives what the whole graph gives.
  */
 import type { Checkpoint } from '../../models/checkpoint.js';
 import { buildClassifier } from '../../models/classifier.js';
@@ -10,15 +10,14 @@ import { checkpointWeights } from '../../models/weights.js';
 import { internal, invalid } from '../../errors/error.js';
 import { GraphBuilder } from '../../onnx/builder.js';
 import type { Dim, Graph, Tensor, Value } from '../../onnx/ir.js';
-import { add, cast, dimOf, less, reduceSum, reshape, where } from '../../onnx/ops/index.js';
+import { cast, dimOf, reshape } from '../../onnx/ops/index.js';
 import { tensorNames } from '../served-graph.js';
 import { thresholdsOf, type BudgetTable } from '../stages/budget.js';
-import { entering, type Entering } from '../stages/entering.js';
+import { entering } from '../stages/entering.js';
 import { packedTokens } from '../stages/outgoing.js';
 import type { StageParameters } from '../stages/parameters.js';
-import { ascendingRank } from '../stages/rank.js';
 import { scoreOf } from '../stages/scores/index.js';
-import { decidePairs, movesOf, type Matching } from '../stages/stage.js';
+import { decidePairs, movesOf } from '../stages/stage.js';
 
 /** The names of the pieces' tensors, where they are not the served model's. */
 export const pieceNames = {
@@ -27,13 +26,11 @@ export const pieceNames = {
   mass: 'mass',
   /** [n, D]: the tokens as they stand before the stage that was decided. */
   undecided: 'undecided',
-  /** int32 [1, 1, 1]: how many pairs are to go; for the merge graph, how many do. */
-  merges: 'merges',
-  /** int32 [1, 1, n]: at which place of all merges a token's is, beyond all of them where it has none. */
-  order: (matching: number) => `order_${matching}`,
-  /** int64 [1, 1, n]. */
+  /** Of each matching, [1, 1, n]: the tokens that are to be merged away (bool), with whom (int64), and at which log cost. */
+  merged: (matching: number) => `merged_${matching}`,
   partner: (matching: number) => `partner_${matching}`,
-  merged: 'merged_tokens',
+  cost: (matching: number) => `cost_${matching}`,
+  mergedTokens: 'merged_tokens',
   mergedMass: 'merged_mass',
 } as const;
 
@@ -44,9 +41,6 @@ export interface LadderModel {
   readonly stages: readonly StageParameters[];
   readonly table: BudgetTable;
 }
-
-/** More merges than any sample has. */
-const beyond = 1e9;
 
 /** Throws INVALID_ARGUMENT for stages that drop or fuse tokens. */
 export function checkMerging(stages: readonly StageParameters[]): void {
@@ -114,35 +108,23 @@ function ownLayout(g: GraphBuilder, layout: TokenLayout, count: Dim): TokenLayou
   return { ...layout, batch: 1, rows: count, longest: count, packed: { scattered: undefined, mass, count: counted } };
 }
 
-/** Every merge of a stage in one order: matching after matching, the cheapest first in each. */
+/** What a stage would merge: the host takes the cheapest of it that lead to a rung (rung.ts). */
 function decision(g: GraphBuilder, seam: Seam, parameters: StageParameters, thresholds: readonly Value[]): Value[] {
   const from = entering(g, seam);
   const score = scoreOf(g, from, parameters.score, `stage_${parameters.block}`);
   if (score.kind !== 'pairs') throw internal(`stage_${parameters.block} scores tokens, a ladder is of pairs`);
   const { matchings } = decidePairs(g, from, score, parameters, thresholds);
-  const named: Value[] = [g.named(pieceNames.undecided, seam.tokens.rows)];
-  let merges: Value | undefined;
-  for (const [at, matching] of matchings.entries()) {
-    const order = orderOf(g, from, matching);
-    named.push(
-      g.named(pieceNames.order(at), cast(g, merges ? add(g, order, merges) : order, 'int32')),
-      g.named(pieceNames.partner(at), matching.partner),
-    );
-    const number = reduceSum(g, cast(g, matching.merged, g.float), [2]);
-    merges = merges ? add(g, merges, number) : number;
-  }
-  return [...named, g.named(pieceNames.merges, cast(g, merges!, 'int32'))];
-}
-
-/** The rank of each merge among those of its matching. */
-function orderOf(g: GraphBuilder, { places }: Entering, { merged, cost }: Matching): Value {
-  const rank = ascendingRank(g, where(g, merged, cost, g.constant(Infinity)), places);
-  return where(g, merged, rank, g.constant(beyond));
+  const decided = matchings.flatMap(({ merged, partner, cost }, at) => [
+    g.named(pieceNames.merged(at), merged),
+    g.named(pieceNames.partner(at), partner),
+    g.named(pieceNames.cost(at), cost),
+  ]);
+  return [g.named(pieceNames.undecided, seam.tokens.rows), ...decided];
 }
 
 /**
- * `tokens` [n, D], `mass`, `order_k` and `partner_k` of n tokens, and `merges` → `merged_tokens` [n − merges, D] and `merged_mass`: the first so many merges
- * of the order. For any n; it has no weights.
+ * `tokens` [n, D], `mass`, and of each matching `merged_k` and `partner_k` → `merged_tokens` [n − merges, D] and `merged_mass`. For any n; it has no
+ * weights.
  */
 export function mergeGraph({ checkpoint, stages, replaced }: LadderModel, stage: number): Graph {
   const { block, matchings } = stages[stage]!;
@@ -159,11 +141,13 @@ export function mergeGraph({ checkpoint, stages, replaced }: LadderModel, stage:
   const rows = g.input(pieceNames.tokens, 'float32', ['n', whole!.rows.shape[1]!]);
   const tokens: Tokens = { rows, layout: ownLayout(g, whole!.layout, 'n') };
   const from = entering(g, { block, tokens, queries: rows, keys: rows, heads: 1 });
-  const merges = g.input(pieceNames.merges, 'int32', [1, 1, 1]);
   const chosen = Array.from({ length: matchings }, (_, at) => ({
-    merged: less(g, g.input(pieceNames.order(at), 'int32', [1, 1, 'n']), merges),
+    merged: g.input(pieceNames.merged(at), 'bool', [1, 1, 'n']),
     partner: g.input(pieceNames.partner(at), 'int64', [1, 1, 'n']),
   }));
   const merged = packedTokens(g, from, movesOf(g, from, chosen), { combine: 'mean' });
-  return g.build([g.named(pieceNames.merged, merged.rows), g.named(pieceNames.mergedMass, merged.layout.packed!.mass)]);
+  return g.build([
+    g.named(pieceNames.mergedTokens, merged.rows),
+    g.named(pieceNames.mergedMass, merged.layout.packed!.mass),
+  ]);
 }

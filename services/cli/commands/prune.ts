@@ -8,7 +8,7 @@ import { prune } from '../../../libs/pruning/prune.js';
 import type { Manifest } from '../../../libs/store/manifest.js';
 import { openRepository } from '../../../libs/store/repository.js';
 import { checkRequest, LOSSES, POLICIES, UNITS } from '../../pruner/prune-request.js';
-import { dataHelp, examples, integer, jsonOption, number, wordsOf } from '../arguments.js';
+import { dataHelp, examples, integer, jsonOption, ladderOption, number, wordsOf } from '../arguments.js';
 import type { Context } from '../context.js';
 import { withLocalJob } from '../local-job.js';
 import { emit, flopsText, percent, short, textTable } from '../output.js';
@@ -30,6 +30,7 @@ interface Options extends ProviderOptions {
   window?: number;
   bits?: number;
   shardSamples?: number;
+  ladder?: string;
   seed: number;
   confidence: number;
   json?: string;
@@ -79,6 +80,7 @@ export function pruneCommand(context: Context): Command {
       'samples that are summed up at once, as a job of a pruner divides them among workers (default: some runs)',
       integer({ min: 1 }),
     )
+    .addOption(ladderOption())
     .option('--seed <n>', 'of the split of the data and of all draws', integer(), 0)
     .option('--confidence <p>', 'of the certified bound', number({ min: 0.5, max: 1, inclusive: false }), 0.95)
     .addOption(jsonOption())
@@ -108,6 +110,7 @@ async function run(options: Options, context: Context): Promise<void> {
     window: options.window,
     bits: options.bits,
     shardSamples: options.shardSamples,
+    ladder: options.ladder ?? '',
     seed: options.seed,
     confidence: options.confidence,
   });

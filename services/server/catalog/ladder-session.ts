@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import type { HeartwoodError } from '../../../libs/errors/error.js';
-import { rungFor } from '../../../libs/pruning/ladder/counts.js';
 import { pieceNames } from '../../../libs/pruning/ladder/ladder-graph.js';
+import { chooseRung } from '../../../libs/pruning/ladder/rung.js';
 import { checkRun } from '../../../libs/runtime/check-run.js';
 import { type ProviderName, providers } from '../../../libs/runtime/providers/index.js';
 import type { ResidentMemory } from '../../../libs/runtime/resident.js';
@@ -126,18 +126,17 @@ export class LadderSession implements Session {
     let mass: TensorValue = { type: 'float32', dims: [1, 1, all], data: new Float32Array(all).fill(1) };
     const kept: number[] = [];
     for (const { merge, trunks } of this.stages) {
-      const count = mass.dims[2]!;
-      const merges = (outputs[pieceNames.merges]!.data as Int32Array)[0]!;
-      const rung = rungFor(this.counts, count - merges);
+      const before = mass.dims[2]!;
+      const { count, merges } = chooseRung(this.counts, before, outputs);
       let tokens = outputs[pieceNames.undecided]!;
-      if (rung < count) {
-        const merged = await merge.runTimed(mergeFeeds(outputs, tokens, mass, count - rung), goingOn);
+      if (count < before) {
+        const merged = await merge.runTimed({ ...merges, tokens, mass }, goingOn);
         durationMs += merged.durationMs;
-        tokens = merged.outputs[pieceNames.merged]!;
+        tokens = merged.outputs[pieceNames.mergedTokens]!;
         mass = merged.outputs[pieceNames.mergedMass]!;
       }
-      kept.push(rung);
-      const trunk = trunks.get(rung)!;
+      kept.push(count);
+      const trunk = trunks.get(count)!;
       const takesBudget = trunk.inputs.some(({ name }) => name === BUDGET);
       const run = await trunk.runTimed({ tokens, mass, ...(takesBudget ? { budget } : {}) }, goingOn);
       durationMs += run.durationMs;
@@ -166,11 +165,6 @@ interface Climb {
 function prefixRun(feeds: Feeds, sample: number): LateRun {
   const own = { [PIXELS]: feeds[PIXELS] as TensorValue, [BUDGET]: feeds[BUDGET] as TensorValue };
   return { feeds: Object.fromEntries(Object.entries(own).map(([name, value]) => [name, rowOf(value, sample)])) };
-}
-
-function mergeFeeds(decided: Tensors, tokens: TensorValue, mass: TensorValue, merges: number): Tensors {
-  const { [pieceNames.undecided]: _tokens, [pieceNames.merges]: _merges, ...pairs } = decided;
-  return { ...pairs, tokens, mass, merges: { type: 'int32', dims: [1, 1, 1], data: Int32Array.of(merges) } };
 }
 
 function rowOf({ type, dims, data }: TensorValue, row: number): TensorValue {

@@ -142,12 +142,14 @@ function warmUpOf(size: number, inputs: readonly TensorInfo[]): ModelWarmup {
   return { name: `batch of ${size}`, batchSize: size, inputs: Object.fromEntries(made), count: 1 };
 }
 
-function parametersOf({ manifest, provider }: ServedVersion): Record<string, { stringValue: string }> {
+function parametersOf(served: ServedVersion): Record<string, { stringValue: string }> {
+  const { manifest, provider } = served;
   const { architecture, method, budget, flops } = manifest;
   const facts: [string, string | number | undefined][] = [
     ['architecture', architecture],
     ['policy', method?.policy],
     ['provider', provider],
+    ['ladder', isClassifier(served) ? served.ladder?.counts.join() : undefined],
     ['budget_default', budget?.default],
     ['budget_ceiling', budget?.ceiling],
     ['flops_dense', flops.dense],

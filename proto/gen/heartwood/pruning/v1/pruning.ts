@@ -162,7 +162,14 @@ export interface PruneRequest {
    * Samples that are measured at once by one process, rounded up to whole runs; absent for some runs. The last bits of the plan depend on
    * it, since sums are taken in such parts; on how many processes take part they do not.
    */
-  shardSamples?: number | undefined;
+  shardSamples?:
+    | number
+    | undefined;
+  /**
+   * The version of an image classifier also at fixed counts of tokens, for providers that want fixed shapes: how many counts ("4"), or which
+   * ("48,32,16"). Empty for none.
+   */
+  ladder: string;
 }
 
 export interface CreateJobRequest {
@@ -325,6 +332,7 @@ function createBasePruneRequest(): PruneRequest {
     window: undefined,
     bits: undefined,
     shardSamples: undefined,
+    ladder: "",
   };
 }
 
@@ -371,6 +379,9 @@ export const PruneRequest: MessageFns<PruneRequest> = {
     }
     if (message.shardSamples !== undefined) {
       writer.uint32(112).uint32(message.shardSamples);
+    }
+    if (message.ladder !== "") {
+      writer.uint32(122).string(message.ladder);
     }
     return writer;
   },
@@ -500,6 +511,14 @@ export const PruneRequest: MessageFns<PruneRequest> = {
             message.shardSamples = reader.uint32();
             continue;
           }
+          case 15: {
+            if (tag !== 122) {
+              break;
+            }
+
+            message.ladder = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -546,6 +565,7 @@ export const PruneRequest: MessageFns<PruneRequest> = {
         : isSet(object.shard_samples)
         ? globalThis.Number(object.shard_samples)
         : undefined,
+      ladder: isSet(object.ladder) ? globalThis.String(object.ladder) : "",
     };
   },
 
@@ -593,6 +613,9 @@ export const PruneRequest: MessageFns<PruneRequest> = {
     if (message.shardSamples !== undefined) {
       obj.shardSamples = Math.round(message.shardSamples);
     }
+    if (message.ladder !== "") {
+      obj.ladder = message.ladder;
+    }
     return obj;
   },
 
@@ -615,6 +638,7 @@ export const PruneRequest: MessageFns<PruneRequest> = {
     message.window = object.window ?? undefined;
     message.bits = object.bits ?? undefined;
     message.shardSamples = object.shardSamples ?? undefined;
+    message.ladder = object.ladder ?? "";
     return message;
   },
 };
