@@ -71,6 +71,7 @@ test('a job goes through its stages to a version in the repository and a report'
     samples: undefined,
     window: undefined,
     bits: undefined,
+    ladder: '',
     shardSamples: undefined,
     seed: 3,
     confidence: 0.95,

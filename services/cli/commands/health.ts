@@ -63,8 +63,8 @@ export function healthCommand(context: Context): Command {
     .action((options: Options) => run(options, context));
   return examples(
     command,
-    'health',
     'health --address 127.0.0.1:8001 --service vit/2',
+    'health',
     'health --address server:8001 --tls-ca authority.pem',
   );
 }
