@@ -47,6 +47,8 @@ function onnxOptions(settings: SessionSettings): InferenceSession.SessionOptions
         // Not to be said of the CPU itself.
         ...(settings.strict && settings.provider !== 'cpu' ? { disable_cpu_ep_fallback: '1' } : {}),
         intra_op: { allow_spinning: settings.spinning ? '1' : '0' },
+        // Between the nodes of a run, not after it: then the cores are the callers' again.
+        force_spinning_stop: '1',
       },
     },
   };
