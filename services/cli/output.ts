@@ -1,7 +1,8 @@
-import { access, constants, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { access, constants, readlink, realpath, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
 import Table from 'cli-table3';
 import { invalid, messageOf } from '../../libs/errors/error.js';
+import { systemCode } from '../../libs/errors/write-failure.js';
 import type { Context } from './context.js';
 
 /**
@@ -23,7 +24,8 @@ export async function emitJson(context: Context, json: unknown, target: string):
 /** Throws INVALID_ARGUMENT naming the file where `writeWhole` could not write it. */
 export async function checkWritable(path: string): Promise<void> {
   try {
-    await access(dirname(path), constants.W_OK);
+    const { file, inPlace } = await placeOf(path);
+    await access(inPlace ? file : dirname(file), constants.W_OK);
   } catch (cause) {
     throw invalid(`${path}: cannot be written: ${messageOf(cause)}`, cause);
   }
@@ -31,17 +33,41 @@ export async function checkWritable(path: string): Promise<void> {
   if (present?.isDirectory()) throw invalid(`${path}: cannot be written: it is a folder`);
 }
 
-/** Writes a file under another name first, so that a reader never sees half of it. Throws INVALID_ARGUMENT naming the file. */
+/**
+ * Writes a file under another name first, so that a reader never sees half of it. A symbolic link stays and what it points at is
+ * written; a device or a pipe is written to, never replaced. Throws INVALID_ARGUMENT naming the file.
+ */
 export async function writeWhole(path: string, content: string): Promise<void> {
-  const partial = join(dirname(path), `.${basename(path)}.${process.pid}`);
   try {
-    await writeFile(partial, content);
-    await rename(partial, path);
+    const { file, inPlace } = await placeOf(path);
+    if (inPlace) await writeFile(file, content);
+    else await replaceBy(file, content);
   } catch (cause) {
     throw invalid(`${path}: cannot be written: ${messageOf(cause)}`, cause);
+  }
+}
+
+async function replaceBy(file: string, content: string): Promise<void> {
+  const partial = join(dirname(file), `.${basename(file)}.${process.pid}`);
+  try {
+    await writeFile(partial, content);
+    await rename(partial, file);
   } finally {
     await rm(partial, { force: true });
   }
+}
+
+/** The file that a path leads to, and whether it is to be written in place: what is no file (a device, a pipe) cannot be replaced. */
+async function placeOf(path: string): Promise<{ file: string; inPlace: boolean }> {
+  const present = await stat(path).catch((error: unknown) => {
+    if (systemCode(error) !== 'ENOENT') throw error;
+    return undefined;
+  });
+  // Not by its real path: that of /dev/stdout in a pipeline is the name of nothing.
+  if (present && !present.isFile() && !present.isDirectory()) return { file: path, inPlace: true };
+  if (present) return { file: await realpath(path), inPlace: false };
+  const link = await readlink(path).catch(() => undefined);
+  return link === undefined ? { file: path, inPlace: false } : placeOf(resolve(dirname(path), link));
 }
 
 /** Writes to stdout, and waits until it is taken. */
