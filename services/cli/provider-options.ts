@@ -1,10 +1,10 @@
 import { type Command, Option } from 'commander';
-import { invalid } from '../../libs/errors/error.js';
 import { chooseProvider } from '../../libs/runtime/providers/choose.js';
 import { providerChoices } from '../../libs/runtime/providers/index.js';
 import { createRuntime, type Runtime, type RuntimeOptions } from '../../libs/runtime/runtime.js';
 import type { ProviderOptions } from '../settings/provider.js';
 import type { Context } from './context.js';
+import { environmentSwitch } from './environment-switch.js';
 
 const group = 'Execution provider:';
 const REQUIRED = 'HEARTWOOD_PROVIDER_REQUIRED';
@@ -31,23 +31,11 @@ export function providerOptionsOf(
   { provider, providerRequired }: ProviderOptions,
   environment: NodeJS.ProcessEnv = process.env,
 ): ProviderOptions {
-  const required = providerRequired ?? switchOf(environment[REQUIRED]);
+  const required = providerRequired ?? environmentSwitch(REQUIRED, environment);
   return {
     ...(provider === undefined ? {} : { provider }),
     ...(required === undefined ? {} : { providerRequired: required }),
   };
-}
-
-function switchOf(text = ''): boolean | undefined {
-  const known: Readonly<Record<string, boolean | undefined>> = {
-    '': undefined,
-    true: true,
-    1: true,
-    false: false,
-    0: false,
-  };
-  if (!Object.hasOwn(known, text)) throw invalid(`${REQUIRED}: expected true or false, got ${JSON.stringify(text)}`);
-  return known[text];
 }
 
 /**

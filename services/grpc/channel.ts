@@ -30,7 +30,7 @@ export interface Connection {
 
 /**
  * @param address host:port, or https://host:port
- * @throws HeartwoodError INVALID_ARGUMENT naming the file that is no good
+ * @throws HeartwoodError INVALID_ARGUMENT naming the file or the address that is no good
  */
 export function openChannel(address: string, options: ConnectionOptions = {}, extra: ChannelOptions = {}): Connection {
   const { maxMessageBytes = 64 * 1024 * 1024, tlsCa, tlsCert, tlsKey, tlsServerName, authToken } = options;
@@ -39,6 +39,7 @@ export function openChannel(address: string, options: ConnectionOptions = {}, ex
       `option ${tlsCert === undefined ? 'tlsCert' : 'tlsKey'}: expected a file beside the other's, got none`,
     );
   const secure = options.tls === true || tlsCa !== undefined || tlsCert !== undefined || address.startsWith('https://');
+  checkPort(address);
   const channel = createChannel(address, secure ? credentialsOf(options) : undefined, {
     'grpc.max_receive_message_length': maxMessageBytes,
     'grpc.max_send_message_length': maxMessageBytes,
@@ -54,6 +55,14 @@ export function openChannel(address: string, options: ConnectionOptions = {}, ex
       return call.next(call.request, { ...options, metadata });
     }),
   };
+}
+
+/** What dials a port that there cannot be throws where nobody catches it. */
+function checkPort(address: string): void {
+  // An IPv6 address without brackets has no port.
+  const port = /^(?:https?:\/\/)?(?:\[[^\]]*\]|[^:]*):(\d+)\/?$/.exec(address)?.[1];
+  if (port !== undefined && (Number(port) < 1 || Number(port) > 65535))
+    throw invalid(`${address}: expected host:port with a port of 1 to 65535, got ${port}`);
 }
 
 function credentialsOf(options: ConnectionOptions): ChannelCredentials {

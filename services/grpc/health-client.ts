@@ -26,7 +26,7 @@ export interface AskOptions {
  * Asks a service how it is; never waits longer than the timeout.
  * @param address host:port, or https://host:port
  * @param service what of it; `''` is the whole
- * @throws HeartwoodError INVALID_ARGUMENT naming a file of the connection that is no good
+ * @throws HeartwoodError INVALID_ARGUMENT naming the address or a file of the connection that is no good
  */
 export async function askHealth(
   address: string,

@@ -44,6 +44,49 @@ test('health says how a service, a model and a version are, and ends in 0 only f
   assert.match(gone.said, /heartwood: not healthy: .*: UNREACHABLE \(.+\)\n$/);
 });
 
+test('an address with a port that there cannot be is bad input', async () => {
+  for (const port of ['99999', '0']) {
+    const { code, said } = await health('--address', `127.0.0.1:${port}`);
+    assert.equal(code, 2, said);
+    assert.match(said, /^heartwood: 127\.0\.0\.1:\S*: expected host:port .*\n$/);
+  }
+});
+
+test('the switches of TLS are read from the environment by what they say', { skip: withoutOpenssl }, async () => {
+  const authority = makeAuthority(folder, 'of-switches');
+  const server = authority.issue('plain');
+  const { logger } = keptLog();
+  const plain = await liveServer();
+  const live = await liveServer({ tlsCert: server.cert, tlsKey: server.key }, { tlsCa: authority.cert }, logger);
+  const variables = ['HEARTWOOD_HEALTH_TLS', 'HEARTWOOD_HEALTH_NO_TLS_VERIFY'] as const;
+  try {
+    for (const variable of variables) {
+      for (const [said, tls] of [
+        ['true', true],
+        ['1', true],
+        ['false', false],
+        ['0', false],
+        ['', false],
+      ] as const) {
+        process.env[variable] = said;
+        assert.equal((await health('--address', plain.address)).code, tls ? 1 : 0, `${variable}=${said}`);
+      }
+      process.env[variable] = 'perhaps';
+      const { code, said } = await health('--address', plain.address);
+      assert.equal(code, 2);
+      assert.match(said, new RegExp(`${variable}: expected true or false, got "perhaps"`));
+      delete process.env[variable];
+    }
+    process.env.HEARTWOOD_HEALTH_NO_TLS_VERIFY = 'true';
+    assert.equal((await health('--address', live.address)).code, 0);
+    process.env.HEARTWOOD_HEALTH_NO_TLS_VERIFY = 'false';
+    assert.equal((await health('--address', live.address, '--tls')).code, 1, 'not of a usual authority');
+  } finally {
+    for (const variable of variables) delete process.env[variable];
+    await Promise.all([live.stop(), plain.stop()]);
+  }
+});
+
 test('health of a service with TLS: by its authority, its name, and unseen', { skip: withoutOpenssl }, async () => {
   const authority = makeAuthority(folder, 'authority');
   const server = authority.issue('server');

@@ -4,6 +4,7 @@ import { askHealth, type HealthAnswer } from '../../grpc/health-client.js';
 import type { ConnectionOptions } from '../../grpc/channel.js';
 import { examples, integer } from '../arguments.js';
 import type { Context } from '../context.js';
+import { environmentSwitch } from '../environment-switch.js';
 import { write } from '../output.js';
 
 interface Options extends Pick<ConnectionOptions, 'tlsCa' | 'tlsCert' | 'tlsKey' | 'tlsServerName'> {
@@ -16,6 +17,9 @@ interface Options extends Pick<ConnectionOptions, 'tlsCa' | 'tlsCert' | 'tlsKey'
 
 /** Where this machine's services listen unless told otherwise: the server, the pruner. */
 const usual = ['127.0.0.1:8001', '127.0.0.1:8003'];
+
+const TLS = 'HEARTWOOD_HEALTH_TLS';
+const NO_TLS_VERIFY = 'HEARTWOOD_HEALTH_NO_TLS_VERIFY';
 
 /**
  * Asks grpc.health.v1, as a probe does. Everything can be given by the environment too, so that an image's own health check follows how its
@@ -42,7 +46,7 @@ export function healthCommand(context: Context): Command {
         .default(3000),
     )
     .optionsGroup('Security:')
-    .addOption(option('--tls', 'speak TLS, the authorities being the usual ones', 'TLS'))
+    .option('--tls', `speak TLS, the authorities being the usual ones (or ${TLS}=true)`)
     .addOption(option('--tls-ca <file>', 'speak TLS; the authorities of its certificate, PEM', 'TLS_CA'))
     .addOption(option('--tls-cert <file>', "mutual TLS: the probe's certificate chain, PEM", 'TLS_CERT'))
     .addOption(option('--tls-key <file>', 'its private key, PEM', 'TLS_KEY'))
@@ -53,12 +57,9 @@ export function healthCommand(context: Context): Command {
         'TLS_SERVER_NAME',
       ),
     )
-    .addOption(
-      option(
-        '--no-tls-verify',
-        'speak TLS without a look at its certificate: for a probe of the same machine',
-        'NO_TLS_VERIFY',
-      ),
+    .option(
+      '--no-tls-verify',
+      `speak TLS without a look at its certificate: for a probe of the same machine (or ${NO_TLS_VERIFY}=true)`,
     )
     .action((options: Options) => run(options, context));
   return examples(
@@ -70,7 +71,9 @@ export function healthCommand(context: Context): Command {
 }
 
 async function run(options: Options, context: Context): Promise<void> {
-  const { address, service, tls, timeoutMs, tlsVerify, tlsCa, tlsCert, tlsKey, tlsServerName } = options;
+  const { address, service, timeoutMs, tlsCa, tlsCert, tlsKey, tlsServerName } = options;
+  const tls = options.tls ?? environmentSwitch(TLS);
+  const tlsVerify = options.tlsVerify && environmentSwitch(NO_TLS_VERIFY) !== true;
   if (tlsCa !== undefined && !tlsVerify) throw invalid('--tls-ca, --no-tls-verify: expected one of the two, got both');
   const connection: ConnectionOptions = {
     ...(tls || !tlsVerify ? { tls: true } : {}),
