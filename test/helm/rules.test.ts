@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { examples, type Rendered, render, withoutHelm } from './helm.js';
 import { faultsOf } from './kubernetes-schemas.js';
 import { rules } from './rules/index.js';
+import { workloadsOf } from './workloads.js';
 
 const rendered = new Map<string, Promise<Rendered[]>>();
 /** The objects of an example, rendered once. */
@@ -54,6 +55,19 @@ const variants: readonly (readonly [string, Readonly<Record<string, unknown>>])[
     'threads by hand',
     { 'server.threads': 3, 'pruner.threads': 2, 'server.extraArgs': ['--latency-slo=50ms', '--shadow=0.05'] },
   ],
+  ...['cpu', 'cuda', 'tensorrt', 'webgpu', 'auto'].map(
+    (provider) =>
+      [
+        `everything on ${provider}`,
+        {
+          'server.provider': provider,
+          'pruner.provider': provider,
+          'worker.provider': provider,
+          'worker.enabled': true,
+          'database.secretName': 'heartwood-database',
+        },
+      ] as const,
+  ),
   ['no network policy', { 'networkPolicy.enabled': false, 'server.podDisruptionBudget.enabled': false }],
   [
     'names by hand',
@@ -73,5 +87,23 @@ for (const [name, values] of variants) {
       rules.flatMap((rule) => rule.faults(objects)),
       [],
     );
+  });
+}
+
+/** What a component is given to start, in seconds. */
+const starts: readonly (readonly [Readonly<Record<string, unknown>>, string, number])[] = [
+  [{}, 'server', 120],
+  [{ 'server.provider': 'tensorrt' }, 'server', 600],
+  [{ 'server.provider': 'tensorrt', 'server.startupSeconds': 1501 }, 'server', 1505],
+  [{ 'pruner.provider': 'cuda', 'pruner.startupSeconds': 30 }, 'pruner', 30],
+  [{ 'pruner.provider': 'webgpu' }, 'pruner', 300],
+  [{ 'worker.enabled': true, 'database.secretName': 'db', 'worker.provider': 'auto' }, 'worker', 900],
+];
+
+for (const [values, component, seconds] of starts) {
+  test(`${JSON.stringify(values)}: the ${component} gets ${seconds} s to start`, { skip: withoutHelm }, async () => {
+    const workload = workloadsOf(await render(undefined, values)).find((one) => one.component === component)!;
+    const { periodSeconds, failureThreshold } = workload.containers[0]!.container.startupProbe!;
+    assert.equal(periodSeconds! * failureThreshold!, seconds);
   });
 }

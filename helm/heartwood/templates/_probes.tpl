@@ -9,7 +9,7 @@ has loaded them. The kubelet's own gRPC probe speaks no TLS, so that with TLS `h
 startupProbe:
   {{- include "heartwood.grpcProbe" (list . "heartwood.live") | nindent 2 }}
   periodSeconds: 5
-  failureThreshold: {{ divf $values.startupSeconds 5 | ceil | int }}
+  failureThreshold: {{ include "heartwood.startupFailures" $values }}
 readinessProbe:
   {{- include "heartwood.grpcProbe" (list . "") | nindent 2 }}
   periodSeconds: {{ ternary 10 5 (not (empty $tls)) }}
@@ -40,4 +40,13 @@ timeoutSeconds: 10
 grpc: { port: {{ index $pod 2 }}, service: {{ $service | quote }} }
 timeoutSeconds: 5
 {{- end -}}
+{{- end -}}
+
+{{/*
+How often, each 5 seconds, the startup probe of a component's values may fail. The ports open when the provider has been tried: the limits of
+libs/runtime/providers (tensorrt 300 s, cuda and webgpu 120 s, auto all of them), and what the process needs beside.
+*/}}
+{{- define "heartwood.startupFailures" -}}
+{{- $byProvider := get (dict "cuda" 300 "webgpu" 300 "tensorrt" 600 "auto" 900) (default "cpu" .provider) | default 120 -}}
+{{- divf (default $byProvider .startupSeconds) 5 | ceil | int -}}
 {{- end -}}

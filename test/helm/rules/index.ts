@@ -7,6 +7,7 @@ import {
   oneEmbeddedDatabase,
   oneNodeForOneVolume,
   probes,
+  timeToStart,
   timeToStop,
   upgradesWithoutAGap,
 } from './running.js';
@@ -22,6 +23,7 @@ export const rules: readonly Rule[] = [
   limits,
   probes,
   noGrpcProbeThroughTls,
+  timeToStart,
   timeToStop,
   upgradesWithoutAGap,
   oneEmbeddedDatabase,

@@ -1,4 +1,5 @@
 import type { IContainer, IPodSpec } from 'kubernetes-models/v1';
+import { providers } from '../../../libs/runtime/providers/index.js';
 import type { Rendered } from '../helm.js';
 import type { Rule } from '../rule.js';
 import { specOf, workloadsOf } from '../workloads.js';
@@ -52,6 +53,34 @@ export const probes: Rule = {
       const { exec } = containerOf(objects, 'server').livenessProbe!;
       exec!.command = exec!.command!.filter((part) => !part.startsWith('--service'));
     },
+  },
+};
+
+/** Seconds that a provider is tried for before the ports open; auto tries one after the other. */
+const triedFor = ({ args = [] }: IContainer): number => {
+  const chosen = args.find((flag) => flag.startsWith('--provider='))?.split('=')[1] ?? 'cpu';
+  const tried: readonly string[] = chosen === 'auto' ? Object.keys(providers) : [chosen];
+  return Object.entries(providers).reduce(
+    (sum, [name, { probeLimitMs }]) => sum + (tried.includes(name) ? probeLimitMs / 1000 : 0),
+    0,
+  );
+};
+
+export const timeToStart: Rule = {
+  name: 'a pod may be starting for as long as its provider is tried, and a minute',
+  faults: (objects) =>
+    workloadsOf(objects).flatMap(({ containers }) =>
+      containers.flatMap(({ label, container }) => {
+        if (!container.startupProbe) return [];
+        const { periodSeconds = 10, failureThreshold = 3 } = container.startupProbe;
+        const given = periodSeconds * failureThreshold;
+        const needed = triedFor(container) + 60;
+        return given >= needed ? [] : [`${label}: gets ${given} s to start and needs ${needed}`];
+      }),
+    ),
+  broken: {
+    example: 'jetson-orin',
+    change: (objects) => (containerOf(objects, 'server').startupProbe!.failureThreshold = 24),
   },
 };
 
