@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { examples, type Rendered, render, withoutHelm } from './helm.js';
 import { faultsOf } from './kubernetes-schemas.js';
 import { rules } from './rules/index.js';
-import { workloadsOf } from './workloads.js';
+import { ofKind, specOf, workloadsOf } from './workloads.js';
 
 const rendered = new Map<string, Promise<Rendered[]>>();
 /** The objects of an example, rendered once. */
@@ -68,6 +68,24 @@ const variants: readonly (readonly [string, Readonly<Record<string, unknown>>])[
         },
       ] as const,
   ),
+  [
+    'accelerators for the pruner and its workers, a database in one place',
+    {
+      pruner: { runtimeClassName: 'nvidia', gpu: { enabled: true }, supplementalGroups: [44, 104] },
+      worker: { enabled: true, runtimeClassName: 'nvidia', gpu: { enabled: true }, supplementalGroups: [44] },
+      'database.secretName': 'heartwood-database',
+      'networkPolicy.databases': [{ ipBlock: { cidr: '10.1.0.0/16', except: ['10.1.2.0/24'] } }],
+      'networkPolicy.clients': [{ ipBlock: { cidr: 'fd00::/8' } }],
+    },
+  ],
+  ['empty strings, lists and maps taken away', { 'server.podLabels': null, 'server.env': null, 'image.tag': null }],
+  ...['1500000000', '0.5Gi', '1500M', '524288Ki'].map(
+    (memory) => [`memory ${memory}`, { 'server.resources.limits.memory': memory }] as const,
+  ),
+  ...[0.5, '0.5', '500m', 2].map((cpu) => [`CPUs ${cpu}`, { 'server.resources.limits.cpu': cpu }] as const),
+  ...['1.0-', 'a.'.repeat(33), '_x_', `${'a'.repeat(62)}-b`].map(
+    (tag) => [`tag ${tag}`, { 'image.tag': tag }] as const,
+  ),
   ['no network policy', { 'networkPolicy.enabled': false, 'server.podDisruptionBudget.enabled': false }],
   [
     'names by hand',
@@ -105,5 +123,41 @@ for (const [values, component, seconds] of starts) {
     const workload = workloadsOf(await render(undefined, values)).find((one) => one.component === component)!;
     const { periodSeconds, failureThreshold } = workload.containers[0]!.container.startupProbe!;
     assert.equal(periodSeconds! * failureThreshold!, seconds);
+  });
+}
+
+const accelerated = { runtimeClassName: 'nvidia', gpu: { enabled: true, count: 2 }, supplementalGroups: [44, 104] };
+
+for (const component of ['server', 'pruner', 'worker']) {
+  test(`an accelerator reaches the ${component}`, { skip: withoutHelm }, async () => {
+    const values = { [component]: { ...accelerated, enabled: true }, 'database.secretName': 'db' };
+    const { pod, containers } = workloadsOf(await render(undefined, values)).find(
+      (one) => one.component === component,
+    )!;
+    assert.equal(pod.runtimeClassName, 'nvidia');
+    assert.deepEqual(pod.securityContext!.supplementalGroups, [44, 104]);
+    assert.equal(containers[0]!.container.resources!.limits!['nvidia.com/gpu'], 2);
+  });
+}
+
+test('the database may be narrowed to where it is, for those that call it', { skip: withoutHelm }, async () => {
+  const databases = [{ ipBlock: { cidr: '10.1.0.0/16' } }];
+  const egress = async (values: Readonly<Record<string, unknown>>) =>
+    ofKind(await render('postgres-and-workers', values), 'NetworkPolicy').map((object) =>
+      specOf<{ egress: { to?: unknown }[] }>(object).egress.map(({ to }) => to),
+    );
+  assert.deepEqual(await egress({}), [[], [undefined, undefined], [undefined, undefined]]);
+  const narrow = await egress({ 'networkPolicy.databases': databases });
+  assert.deepEqual(narrow, [[], [databases, undefined], [databases, undefined]]);
+});
+
+for (const [tag, label] of [
+  ['1.0-', '1.0'],
+  ['_x_', 'x'],
+  [`${'a'.repeat(62)}-b`, 'a'.repeat(62)],
+] as const) {
+  test(`the tag ${tag} is a label that the API takes`, { skip: withoutHelm }, async () => {
+    for (const { metadata } of await render(undefined, { 'image.tag': tag }))
+      assert.equal(metadata.labels!['app.kubernetes.io/version'], label);
   });
 }

@@ -30,6 +30,25 @@ const wrong: readonly (readonly [string, unknown, RegExp])[] = [
     /at '\/server\/resources\/limits': missing property 'memory'/,
   ],
   ['server.resources.limits.memory', '2 GB', /at '\/server\/resources\/limits\/memory': '2 GB' does not match pattern/],
+  ['server', null, /at '': missing property 'server'/],
+  ['database', null, /at '': missing property 'database'/],
+  ['server.tls', null, /at '\/server': missing property 'tls'/],
+  ['server.engineCache', null, /at '\/server': missing property 'engineCache'/],
+  ['pruner.tls.clientCaKey', null, /at '\/pruner\/tls': missing property 'clientCaKey'/],
+  ['worker.startupSeconds', 5, /at '\/worker\/startupSeconds': minimum: got 5, want 10/],
+  ['server.resources.limits.memory', 0, /at '\/server\/resources\/limits\/memory': minimum: got 0, want 1/],
+  ['server.resources.limits.memory', 1, /at '\/server\/resources\/limits\/memory': minimum: got 1, want 1/],
+  ['server.resources.limits.memory', '0Gi', /at '\/server\/resources\/limits\/memory': '0Gi' does not match pattern/],
+  ['pruner.resources.limits.memory', '2048', /at '\/pruner\/resources\/limits\/memory': '2048' does not match pattern/],
+  ['worker.resources.limits.cpu', 0, /at '\/worker\/resources\/limits\/cpu': exclusiveMinimum: got 0, want 0/],
+  ['worker.resources.limits.cpu', '0m', /at '\/worker\/resources\/limits\/cpu': '0m' does not match pattern/],
+  [
+    'networkPolicy.clients',
+    [{ ipBlock: { cidr: '10.0.0.0' } }],
+    /at '\/networkPolicy\/clients\/0\/ipBlock\/cidr': '10.0.0.0' does not match pattern/,
+  ],
+  ['networkPolicy.databases', ['10.0.0.1'], /at '\/networkPolicy\/databases\/0': got string, want object/],
+  ['pruner.gpu.count', 0, /at '\/pruner\/gpu\/count': minimum: got 0, want 1/],
   ['server.gpu.resource', 'gpu', /at '\/server\/gpu\/resource': 'gpu' does not match pattern/],
   ['server.supplementalGroups', ['video'], /at '\/server\/supplementalGroups\/0': got string, want integer/],
   ['server.powerMeter.sampleHz', 200, /at '\/server\/powerMeter\/sampleHz': maximum: got 200, want 100/],
@@ -112,10 +131,14 @@ for (const [values, words] of unfit) {
   });
 }
 
+const isEmpty = (value: unknown): boolean =>
+  value === '' || (typeof value === 'object' && value !== null && Object.keys(value).length === 0);
+
 interface Schema {
   readonly $ref?: string;
   readonly type?: string | readonly string[];
   readonly additionalProperties?: unknown;
+  readonly required?: readonly string[];
   readonly properties?: Readonly<Record<string, Schema>>;
   readonly definitions?: Readonly<Record<string, Schema>>;
 }
@@ -133,6 +156,9 @@ test(
       assert.notEqual(at.additionalProperties ?? true, true, `${path} takes anything`);
       const known = Object.keys(at.properties).filter((name) => name !== 'global' && !/resources$/.test(path));
       for (const name of known) assert.ok(Object.hasOwn(value, name), `values.yaml has no ${path}.${name}`);
+      // A null takes a default away: what templates count on has to be there. They take a missing string, list or map for an empty one.
+      const counted = known.filter((name) => !isEmpty((value as Record<string, unknown>)[name]));
+      if (!/resources(\.|$)/.test(path)) assert.deepEqual(at.required ?? [], counted, `required of ${path}`);
       for (const [name, inside] of Object.entries(value)) {
         const next = at.properties[name];
         if (next) check(inside, resolved(next), `${path}.${name}`);

@@ -26,7 +26,7 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{ include "heartwood.selector" . }}
 app.kubernetes.io/part-of: heartwood
 app.kubernetes.io/managed-by: {{ $root.Release.Service }}
-app.kubernetes.io/version: {{ default $root.Chart.AppVersion $root.Values.image.tag | trunc 63 | quote }}
+app.kubernetes.io/version: {{ regexReplaceAll "^[-._]+|[-._]+$" (default $root.Chart.AppVersion $root.Values.image.tag | trunc 63) "" | quote }}
 helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
 {{- end -}}
 

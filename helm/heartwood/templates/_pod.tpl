@@ -9,6 +9,27 @@ fsGroupChangePolicy: OnRootMismatch
 seccompProfile: { type: RuntimeDefault }
 {{- end -}}
 
+{{/* The same of a component, (list . "server"), with the groups of its device files. */}}
+{{- define "heartwood.groupedSecurity" -}}
+{{ include "heartwood.podSecurity" (index . 0) }}
+{{- with (index (index . 0).Values (index . 1)).supplementalGroups }}
+supplementalGroups: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* What gives a component, (list . "server"), its accelerator: the container runtime, and the resource of a device plugin. */}}
+{{- define "heartwood.runtimeClass" -}}
+{{- with (index (index . 0).Values (index . 1)).runtimeClassName -}}
+runtimeClassName: {{ . }}
+{{- end -}}
+{{- end -}}
+
+{{- define "heartwood.resources" -}}
+{{- $values := index (index . 0).Values (index . 1) -}}
+{{- $gpu := ternary (dict "limits" (dict $values.gpu.resource (int $values.gpu.count))) dict $values.gpu.enabled -}}
+{{- mergeOverwrite (deepCopy $values.resources) $gpu | toYaml -}}
+{{- end -}}
+
 {{- define "heartwood.containerSecurity" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
