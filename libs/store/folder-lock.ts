@@ -58,6 +58,11 @@ export async function lockFolder(directory: string): Promise<{ release(): Promis
   };
 }
 
+/** Whether a folder has a lock, of a living process or of one that is gone. */
+export async function isLocked(directory: string): Promise<boolean> {
+  return (await stat(join(directory, LOCK_FILE)).catch(() => undefined)) !== undefined;
+}
+
 /** Removes the lock if its process is gone, else throws. */
 async function removeStale(path: string, mine: string): Promise<void> {
   const text = await readFile(path, 'utf8').catch(() => undefined);

@@ -1,6 +1,7 @@
-import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { readdir, readFile, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { HeartwoodError, invalid } from '../errors/error.js';
+import { makeFolders } from '../errors/make-folders.js';
 import { isFull, writeFailure } from '../errors/write-failure.js';
 import { digestFile, flush, flushFolder, writeDurably } from './durable.js';
 import {
@@ -105,7 +106,7 @@ async function takeBack(parent: string, directory: string): Promise<void> {
 /** A staging folder in the model's, which is made when it is missing. */
 async function prepare(parent: string): Promise<string> {
   try {
-    await mkdir(parent, { recursive: true });
+    await makeFolders(parent);
     await cleanStaging(parent);
     return await createStaging(parent);
   } catch (error) {

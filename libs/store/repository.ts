@@ -1,6 +1,7 @@
-import { access, constants, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
+import { access, constants, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { HeartwoodError, messageOf } from '../errors/error.js';
+import { makeFolders } from '../errors/make-folders.js';
 import { writeFailure } from '../errors/write-failure.js';
 import { digestFile, flush, writeDurably } from './durable.js';
 import { MANIFEST_FILE, type Manifest, readManifestFile } from './manifest.js';
@@ -206,9 +207,7 @@ export class Repository {
 export async function openRepository(directory: string, options: OpenRepositoryOptions = {}): Promise<Repository> {
   const path = resolve(directory);
   if (options.create) {
-    await mkdir(path, { recursive: true }).catch((cause: unknown) => {
-      throw writeFailure(`repository ${path}`, cause);
-    });
+    await makeFolders(path, `repository ${path}`);
     // Said at once: whoever wants it made wants to write to it.
     await access(path, constants.W_OK).catch((cause: unknown) => {
       throw writeFailure(`repository ${path}`, cause);

@@ -1,6 +1,7 @@
 /** A trained language model in Hugging Face's layout: config.json, generation_config.json, tokenizer.json, model.safetensors. */
-import { mkdir, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { makeFolders } from '../errors/make-folders.js';
 import { toFloat16 } from '../models/float16.js';
 import { writeSafetensors } from '../models/safetensors.js';
 import type { CausalShape } from './causal-graph.js';
@@ -14,7 +15,7 @@ export async function writeCausalCheckpoint(
   endOfText: number,
   parameters: Parameters,
 ): Promise<void> {
-  await mkdir(directory, { recursive: true });
+  await makeFolders(directory);
   const writeJson = (name: string, value: unknown) =>
     writeFile(join(directory, name), `${JSON.stringify(value, undefined, 2)}\n`);
   const marks = { bos_token_id: endOfText, eos_token_id: endOfText };

@@ -1,6 +1,7 @@
 /** A trained ViT in Hugging Face's layout: config.json, model.safetensors, preprocessor_config.json. */
-import { mkdir, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { makeFolders } from '../errors/make-folders.js';
 import type { ImagePreprocessing } from '../models/preprocessing.js';
 import { writeSafetensors } from '../models/safetensors.js';
 import type { Parameters } from './parameters.js';
@@ -17,7 +18,7 @@ export async function writeVitCheckpoint(
   preprocessing: ImagePreprocessing,
   parameters: Parameters,
 ): Promise<void> {
-  await mkdir(directory, { recursive: true });
+  await makeFolders(directory);
   const writeJson = (name: string, value: unknown) =>
     writeFile(join(directory, name), `${JSON.stringify(value, undefined, 2)}\n`);
   await writeJson('config.json', {

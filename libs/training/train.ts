@@ -1,7 +1,7 @@
 /** The training loop: resumable, and the same bit for bit however often it was interrupted. */
-import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { HeartwoodError, invalid } from '../errors/error.js';
+import { makeFolders } from '../errors/make-folders.js';
 import type { Runtime } from '../runtime/runtime.js';
 import { AdamW, clipNorm } from './adamw.js';
 import { Parameters } from './parameters.js';
@@ -59,7 +59,7 @@ export async function trainModel(
   const parameters = new Parameters(task.weights);
   const optimiser = new AdamW(parameters, recipe.optimiser);
   const digest = recipeDigest(recipe, task.digest);
-  await mkdir(dirname(state.path), { recursive: true });
+  await makeFolders(dirname(state.path));
   const resumed = await loadState(state.path, digest, parameters, optimiser);
   if (!resumed) task.initialise(parameters);
   const started = performance.now();

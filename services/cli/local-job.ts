@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { HeartwoodError } from '../../libs/errors/error.js';
+import { makeFolders } from '../../libs/errors/make-folders.js';
 import { lockFolder } from '../../libs/store/folder-lock.js';
 import { FileCheckpoints } from '../../libs/store/jobs/checkpoints.js';
 
@@ -24,7 +25,7 @@ export async function withLocalJob<T>(
 ): Promise<T> {
   const jobs = join(repository, '.jobs');
   const folder = join(jobs, key);
-  await mkdir(folder, { recursive: true });
+  await makeFolders(folder);
   const lock = await lockFolder(folder).catch((cause: unknown) => {
     if (!(cause instanceof HeartwoodError)) throw cause;
     throw new HeartwoodError('FAILED_PRECONDITION', `${folder}: another process is at the same job`, { cause });

@@ -1,8 +1,6 @@
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { HeartwoodError } from '../../libs/errors/error.js';
-import { writeFailure } from '../../libs/errors/write-failure.js';
 import { shardMeasuring } from '../../libs/pruning/shards.js';
 import { createRuntime } from '../../libs/runtime/runtime.js';
 import type { JobContext } from '../../libs/store/jobs/job-run.js';
@@ -18,6 +16,7 @@ import type { EngineSettings } from './options.js';
 import type { JobRequest } from './prune-request.js';
 import type { PruneWork } from './prune-work.js';
 import { PrunerMetrics } from './pruner-metrics.js';
+import { openScratch, type Scratch } from './scratch.js';
 
 /** What a test or another host may put in place of a service's own. */
 export interface EngineParts {
@@ -45,11 +44,11 @@ export async function startEngine(settings: EngineSettings, log: Logger, parts: 
   const metrics = new PrunerMetrics(registry);
   let endpoint: MetricsEndpoint | undefined;
   let jobs: Jobs | undefined;
-  let scratch: string | undefined;
+  let scratch: Scratch | undefined;
   const stop = async () => {
     await jobs?.close();
     await Promise.all([runtime.close(), endpoint?.close()]);
-    if (scratch !== undefined) await rm(scratch, { recursive: true, force: true });
+    await scratch?.remove();
   };
   const work = parts.work ?? defaultWork;
   const run = repository && {
@@ -70,9 +69,9 @@ export async function startEngine(settings: EngineSettings, log: Logger, parts: 
     };
     endpoint = await serveMetrics(registry, settings.metricsPort, settings.metricsHost ?? settings.host, { health });
     // A folder of this process alone: others may have the data folder too.
-    scratch = await scratchIn(settings.dataDirectory ?? tmpdir());
+    scratch = await openScratch(settings.dataDirectory ?? tmpdir());
     jobs = await Jobs.open({
-      directory: settings.dataDirectory ?? scratch,
+      directory: settings.dataDirectory ?? scratch.path,
       ...(settings.database ? { database: settings.database } : {}),
       ...run,
       shardWork:
@@ -80,7 +79,7 @@ export async function startEngine(settings: EngineSettings, log: Logger, parts: 
         shardMeasuring({
           runtime,
           mostThreads: settings.threads,
-          workDirectory: join(scratch, 'work'),
+          workDirectory: join(scratch.path, 'work'),
           allowed: (paths) => checkAllowed(paths, settings),
         }),
       leaseSeconds: settings.leaseSeconds,
@@ -99,15 +98,6 @@ export async function startEngine(settings: EngineSettings, log: Logger, parts: 
   } catch (error) {
     await stop();
     throw error;
-  }
-}
-
-async function scratchIn(directory: string): Promise<string> {
-  try {
-    await mkdir(directory, { recursive: true });
-    return await mkdtemp(join(directory, 'heartwood-shards-'));
-  } catch (cause) {
-    throw writeFailure(directory, cause);
   }
 }
 

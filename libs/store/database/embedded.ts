@@ -1,7 +1,8 @@
-import { mkdir, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { PGlite, type Transaction } from '@electric-sql/pglite';
 import { HeartwoodError, messageOf } from '../../errors/error.js';
+import { makeFolders } from '../../errors/make-folders.js';
 import { lockFolder } from '../folder-lock.js';
 import { exists, writeDurably } from '../durable.js';
 import type { Database, Executor } from './database.js';
@@ -14,7 +15,7 @@ const COMPLETE_FILE = 'database-is-complete';
  * @throws HeartwoodError FAILED_PRECONDITION when another living process has it open; UNAVAILABLE when it cannot be opened
  */
 export async function openEmbedded(directory: string): Promise<Database> {
-  await mkdir(directory, { recursive: true });
+  await makeFolders(directory);
   const lock = await lockFolder(directory);
   try {
     const files = join(directory, 'pglite');

@@ -1,9 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { EventEmitter } from 'node:events';
-import { mkdir } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { writeFailure } from '../../errors/write-failure.js';
+import { makeFolders } from '../../errors/make-folders.js';
 import type { Database } from '../database/database.js';
 import { openEmbedded } from '../database/embedded.js';
 import { openPostgresql } from '../database/postgresql.js';
@@ -59,9 +58,7 @@ export class Jobs {
   /** @throws HeartwoodError as {@link openPostgresql} and {@link openEmbedded}; as {@link writeFailure} for the folder */
   static async open(options: OpenJobsOptions): Promise<Jobs> {
     const { leaseSeconds = 30, heartbeatMs = 500, pollMs = 1000, maxDeaths = 3, onWarning } = options;
-    await mkdir(options.directory, { recursive: true }).catch((cause: unknown) => {
-      throw writeFailure(options.directory, cause);
-    });
+    await makeFolders(options.directory);
     const database = options.database
       ? await openPostgresql(options.database)
       : await openEmbedded(join(options.directory, 'database'));

@@ -1,6 +1,7 @@
-import { mkdir, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { HeartwoodError, invalid } from '../../../libs/errors/error.js';
+import { HeartwoodError } from '../../../libs/errors/error.js';
+import { makeFolders } from '../../../libs/errors/make-folders.js';
 import { connectInference, type InferenceClient } from '../../server/client.js';
 import type { Progress } from '../progress.js';
 import { startChild, type Child } from './child.js';
@@ -47,9 +48,7 @@ export async function withServedPair<T>(
   const [models, jobs] = [join(output, 'models'), join(output, 'jobs')];
   // An earlier run's, made by this function.
   await Promise.all([rm(models, { recursive: true, force: true }), rm(jobs, { recursive: true, force: true })]);
-  await mkdir(models, { recursive: true }).catch((cause: unknown) => {
-    throw invalid(`--output ${request.output}: cannot be made`, cause);
-  });
+  await makeFolders(models, `--output ${request.output}`);
   const children: Child[] = [];
   let client: InferenceClient | undefined;
   try {
