@@ -73,3 +73,20 @@ for (const example of examples) {
     },
   );
 }
+
+/** Values, and whether helm warns that tokens travel unencrypted. */
+const exposed: readonly (readonly [Readonly<Record<string, unknown>>, boolean])[] = [
+  [{}, false],
+  [{ 'pruner.auth.secretName': 'tokens' }, true],
+  [{ 'pruner.auth.secretName': 'tokens', 'pruner.tls.secretName': 'tls' }, false],
+];
+
+for (const [values, warns] of exposed) {
+  test(
+    `${JSON.stringify(values)}: ${warns ? 'a' : 'no'} warning of tokens without TLS`,
+    { skip: withoutHelm },
+    async () => {
+      assert.equal(/^Tokens of the pruner travel unencrypted/m.test(await notes('plain', values)), warns);
+    },
+  );
+}

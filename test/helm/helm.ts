@@ -111,8 +111,8 @@ export function objectsIn(text: string): Rendered[] {
   });
 }
 
-/** What helm says when an example has been installed. */
-export async function notes(example: string): Promise<string> {
+/** What helm says when an example has been installed, with values changed by their paths. */
+export async function notes(example: string, values: Readonly<Record<string, unknown>> = {}): Promise<string> {
   const told = await runHelm(
     'install',
     'edge',
@@ -122,6 +122,7 @@ export async function notes(example: string): Promise<string> {
     'models',
     '--values',
     valuesFile(example),
+    ...overrides(values),
   );
   return told.slice(told.indexOf('NOTES:'));
 }

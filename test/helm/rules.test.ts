@@ -86,6 +86,15 @@ const variants: readonly (readonly [string, Readonly<Record<string, unknown>>])[
   ...['1.0-', 'a.'.repeat(33), '_x_', `${'a'.repeat(62)}-b`].map(
     (tag) => [`tag ${tag}`, { 'image.tag': tag }] as const,
   ),
+  [
+    "flags, variables, labels and folders of one's own",
+    {
+      'pruner.extraArgs': ['--lease-seconds=30'],
+      'server.env': [{ name: 'HEARTWOOD_MAX_CALLS', value: '9' }],
+      'server.podLabels': { 'app.kubernetes.io/team': 'trees', team: 'trees' },
+      'inputs.mountPath': '/var/lib/heartwood/in',
+    },
+  ],
   ['no network policy', { 'networkPolicy.enabled': false, 'server.podDisruptionBudget.enabled': false }],
   [
     'names by hand',

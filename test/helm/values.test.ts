@@ -119,6 +119,33 @@ const unfit: readonly (readonly [Readonly<Record<string, unknown>>, RegExp])[] =
     { 'server.tls': { secretName: 'tls', clientCaSecretName: 'ca' } },
     /server\.tls\.probeSecretName: expected a Secret with a client's certificate/,
   ],
+  [{ 'server.providerRequired': true }, /server\.providerRequired: expected server\.provider beside it/],
+  [{ 'worker.providerRequired': true }, /worker\.providerRequired: expected worker\.provider beside it/],
+  [
+    { 'server.tls.probeSecretName': 'probe' },
+    /server\.tls\.probeSecretName: expected server\.tls\.secretName beside it/,
+  ],
+  [{ 'pruner.service.nodePort': 30803 }, /pruner\.service\.nodePort: expected pruner\.service\.type NodePort/],
+  [{ 'server.extraArgs': ['--port=1'] }, /server\.extraArgs: expected flags that the chart does not set.* got --port:/],
+  [{ 'pruner.extraArgs': ['--metrics-port', '--host=::'] }, /pruner\.extraArgs: .* got --metrics-port:/],
+  [{ 'worker.extraArgs': ['--lease-seconds=9', '--model-root=/'] }, /worker\.extraArgs: .* got --model-root:/],
+  [{ 'server.env': [{ name: 'HEARTWOOD_PROVIDER', value: 'cuda' }] }, /server\.env: .* got HEARTWOOD_PROVIDER:/],
+  [
+    { 'server.podLabels': { 'app.kubernetes.io/component': 'x' } },
+    /server\.podLabels: .* got app\.kubernetes\.io\/component/,
+  ],
+  [{ 'pruner.podLabels': { 'heartwood/repository': 'x' } }, /pruner\.podLabels: .* got heartwood\/repository/],
+  ...['/app', '/app/models', '/tmp', '/var/lib', '/var/lib/heartwood/repository'].map(
+    (path) => [{ 'inputs.mountPath': path }, /inputs\.mountPath: expected a folder beside \//] as const,
+  ),
+  [{ 'server.engineCache.mountPath': '/usr/lib' }, /server\.engineCache\.mountPath: expected a folder beside \/usr/],
+  ...['/proc/1', '/sys/fs', '/etc/heartwood', '/dev/shm', '/var/lib', '/var/lib/kubelet/pods'].map(
+    (path) =>
+      [
+        { repository: { type: 'hostPath', hostPath: path } },
+        /repository\.hostPath: expected a folder of its own, .* which is the node's/,
+      ] as const,
+  ),
   [
     { 'monitoring.podMonitor.enabled': true, 'monitoring.serviceMonitor.enabled': true },
     /monitoring\.podMonitor, monitoring\.serviceMonitor: expected one of the two/,
