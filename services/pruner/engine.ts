@@ -13,6 +13,7 @@ import { openProvider } from '../providers/open-provider.js';
 import { checkAllowed } from './allowed-paths.js';
 import { defaultWork } from './default-work.js';
 import type { EngineSettings } from './options.js';
+import { orAborted } from './or-aborted.js';
 import type { JobRequest } from './prune-request.js';
 import type { PruneWork } from './prune-work.js';
 import { PrunerMetrics } from './pruner-metrics.js';
@@ -25,6 +26,8 @@ export interface EngineParts {
   work?: PruneWork;
   /** The work on a shard of somebody's job (default: the measurements of libs/curvature). */
   shardWork?: ShardWork;
+  /** Aborted while it starts: what was opened is closed, and the start throws the signal's reason. */
+  signal?: AbortSignal;
 }
 
 /**
@@ -32,8 +35,9 @@ export interface EngineParts {
  * repository no jobs are run, since there is nowhere to publish, and shards are all that is taken.
  */
 export async function startEngine(settings: EngineSettings, log: Logger, parts: EngineParts = {}) {
+  const { signal } = parts;
   const registry = createRegistry();
-  const provider = await openProvider(settings, registry, log);
+  const provider = await orAborted(openProvider(settings, registry, log), signal);
   const repository =
     settings.repository === undefined ? undefined : await openRepository(settings.repository, { create: true });
   const runtime = createRuntime({
@@ -70,7 +74,7 @@ export async function startEngine(settings: EngineSettings, log: Logger, parts: 
     endpoint = await serveMetrics(registry, settings.metricsPort, settings.metricsHost ?? settings.host, { health });
     // A folder of this process alone: others may have the data folder too.
     scratch = await openScratch(settings.dataDirectory ?? tmpdir());
-    jobs = await Jobs.open({
+    const opening = Jobs.open({
       directory: settings.dataDirectory ?? scratch.path,
       ...(settings.database ? { database: settings.database } : {}),
       ...run,
@@ -92,6 +96,11 @@ export async function startEngine(settings: EngineSettings, log: Logger, parts: 
         log.debug({ event: 'shard', ...shard }, 'shard');
       },
       onWarning: (message, error) => log.warn({ err: error }, message),
+    });
+    jobs = await orAborted(opening, signal).catch((error: unknown) => {
+      // A database that answers after all is left at once.
+      void opening.then((late) => late.close()).catch(() => undefined);
+      throw error;
     });
     metrics.observe(jobs);
     return { jobs, registry, metricsPort: endpoint.port, stop };

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -108,4 +110,24 @@ test('a worker without a repository says how it is, and that it has no database'
     await worker.stop();
     if (up) await server.stop();
   }
+});
+
+test('a worker that is told to end while its database says nothing ends at once, and leaves no files', async (context) => {
+  const silent = createServer().listen(0, '127.0.0.1');
+  context.after(() => silent.close());
+  await once(silent, 'listening');
+  const { port } = silent.address() as AddressInfo;
+  const dataDirectory = join(root, 'started-in-vain');
+  const stopping = new AbortController();
+  const asked = once(silent, 'connection');
+  const start = startWorker(
+    { database: `postgres://nobody@127.0.0.1:${port}/none`, dataDirectory, host: '127.0.0.1', metricsPort: 0 },
+    { logger, signal: stopping.signal },
+  );
+  const refused = assert.rejects(start, { name: 'AbortError' });
+  const [socket] = (await asked) as [Socket];
+  stopping.abort();
+  await refused;
+  assert.deepEqual(readdirSync(dataDirectory), []);
+  socket.destroy();
 });

@@ -55,7 +55,7 @@ export function prunerCommand(context: Context): Command {
     )
     .option('--port <n>', 'gRPC (default: 8003; 0: a free one, named in the log)', integer({ min: 0, max: 65535 }))
     .action((options: Options) =>
-      untilStopped(() => startPruner({ ...withData(options), ...secretsOf(process.env) }), context),
+      untilStopped((signal) => startPruner({ ...withData(options), ...secretsOf(process.env) }, { signal }), context),
     );
   return examples(
     command,
@@ -71,7 +71,9 @@ export function workerCommand(context: Context): Command {
     )
     .option('--repository <folder>', "the pruner's model repository, to run whole jobs too (default: shards alone)")
     .option('--data-directory <folder>', 'files while a shard is measured (default: a temporary folder)')
-    .action((options: OptionsOfWorker) => untilStopped(() => startWorker(withWorkerData(options)), context))
+    .action((options: OptionsOfWorker) =>
+      untilStopped((signal) => startWorker(withWorkerData(options), { signal }), context),
+    )
     .addHelpText('after', workerGuide);
   return examples(
     command,
