@@ -104,6 +104,28 @@ test('what does not fit is said with what would', async () => {
   assert.equal(wide.code, exitCodes.done, wide.err);
 });
 
+test('a version that cannot be loaded or read is said, and the others are measured', async () => {
+  const damaged = join(folder, 'damaged');
+  const model = fileURLToPath(new URL('../../../../models/demo-digits', import.meta.url));
+  for (const name of ['a', 'b', 'c'])
+    assert.equal((await run('import', '--model', model, '--name', name, '--repository', damaged)).code, exitCodes.done);
+  await rm(join(damaged, 'b', '1', 'model.onnx'));
+  await rm(join(damaged, 'c', '1', 'heartwood.json'));
+  const { code, out, err } = await run('capacity', '--repository', damaged, '--json', '-');
+  assert.equal(code, exitCodes.failed);
+  assert.match(err, /^heartwood: 2 of the versions not counted: [^\n]+\n$/);
+  const { versions, problems } = JSON.parse(out) as { versions: Footprint[]; problems: string[] };
+  assert.deepEqual(
+    versions.map(({ model }) => model),
+    ['a'],
+  );
+  assert.equal(problems.length, 2);
+  assert.match(problems[0]!, /^unreadable: .*c\/1/);
+  assert.match(problems[1]!, /^not measured: version 1 of b: .*model\.onnx/);
+  const { out: text } = await run('capacity', '--repository', damaged);
+  for (const problem of problems) assert.ok(text.split('\n').includes(problem), text);
+});
+
 for (const [what, argv, said] of [
   ['versions of no model', ['--versions', '1'], /--versions: expected --name with it/],
   ['a version that is not there', ['--name', 'demo-digits', '--versions', '7'], /version 7 of demo-digits/],

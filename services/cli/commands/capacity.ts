@@ -1,5 +1,5 @@
 import { Command, InvalidArgumentError } from 'commander';
-import { HeartwoodError } from '../../../libs/errors/error.js';
+import { HeartwoodError, messageOf } from '../../../libs/errors/error.js';
 import { openRepository, type Repository } from '../../../libs/store/repository.js';
 import type { VersionEntry } from '../../../libs/store/snapshot.js';
 import { settingsOf } from '../../server/options.js';
@@ -64,23 +64,33 @@ async function run(options: Options, context: Context): Promise<void> {
   const instances = Math.min(settings.instances ?? workers, workers);
   const threads = settings.threads ?? null;
   const repository = await openRepository(options.repository);
-  const entries = await entriesOf(repository, name, asked);
+  const { entries, problems } = await entriesOf(repository, name, asked);
   const progress = createProgress(context);
   const footprints: Footprint[] = [];
+  let firstError: unknown;
   try {
     for (const [done, entry] of entries.entries()) {
       progress.report({ stage: 'measuring', done, total: entries.length, unit: 'versions' });
-      footprints.push(await measureFootprint(repository, entry, { ...settings, instances }, context.signal));
+      try {
+        footprints.push(await measureFootprint(repository, entry, { ...settings, instances }, context.signal));
+      } catch (error) {
+        if (context.signal.aborted || entries.length === 1) throw error;
+        const { model } = entry.manifest;
+        problems.push(`not measured: version ${entry.version} of ${model}: ${messageOf(error)}`);
+        firstError ??= error;
+      }
     }
   } finally {
     progress.stop();
   }
+  if (footprints.length === 0) throw firstError;
   const estimate = estimateCapacity(footprints, { instances, heldBytes: maxHeldBytes });
-  const text = [footprintTable(footprints), '', ...summary(estimate, { instances })].join('\n');
+  const text = [footprintTable(footprints), ...problems, '', ...summary(estimate, { instances })].join('\n');
   const document = {
     repository: repository.directory,
     settings: { workers, threads, instances },
     versions: footprints,
+    problems,
   };
   await emit(context, text, { ...document, estimate, memory: memory ?? null }, json);
   if (memory !== undefined && estimate.limitBytes > memory)
@@ -88,21 +98,27 @@ async function run(options: Options, context: Context): Promise<void> {
       'FAILED_PRECONDITION',
       `--memory: ${mebibytes(memory)} is too little, expected at least ${mebibytes(estimate.limitBytes)}`,
     );
+  if (problems.length > 0)
+    throw new HeartwoodError('FAILED_PRECONDITION', `${problems.length} of the versions not counted: ${problems[0]}`);
 }
 
+/** The versions to measure, and a line for each that cannot even be read. */
 async function entriesOf(
   repository: Repository,
   name: string | undefined,
   asked: readonly number[] | undefined,
-): Promise<VersionEntry[]> {
+): Promise<{ entries: VersionEntry[]; problems: string[] }> {
   if (name !== undefined) {
     const { wanted } = await versionsWanted(repository, { name, ...(asked ? { versions: asked } : {}) });
-    return Promise.all(wanted.map((version) => repository.resolve(name, version)));
+    const entries = await Promise.all(wanted.map((version) => repository.resolve(name, version)));
+    return { entries, problems: [] };
   }
   if (asked !== undefined) throw new HeartwoodError('INVALID_ARGUMENT', '--versions: expected --name with it');
   const { models, problems } = await repository.snapshot();
   const entries = [...models.values()].flatMap((model) => model.versions);
-  if (entries.length > 0) return entries;
+  // A pin that cannot be read leaves out no version.
+  const unread = problems.filter(({ version }) => version !== undefined);
+  if (entries.length > 0) return { entries, problems: unread.map(({ error }) => `unreadable: ${error.message}`) };
   throw problems[0]?.error ?? new HeartwoodError('NOT_FOUND', `${repository.directory}: no versions`);
 }
 
