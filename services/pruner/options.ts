@@ -17,7 +17,7 @@ const engineShape = {
   /** Folder of the embedded database and of the files that jobs keep until they have ended. */
   dataDirectory: z.string().min(1).optional(),
   /** `postgres://…`; a database inside this process when absent. */
-  database: z.string().min(1).optional(),
+  database: z.string().min(1, 'expected a URL such as postgres://user@host:5432/name, got an empty text').optional(),
   /** Folders below which jobs may name models, and calibration data; anywhere when absent. */
   modelRoots: roots,
   dataRoots: roots,

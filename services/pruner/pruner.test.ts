@@ -244,6 +244,11 @@ test('a second pruner on the same data, a taken port, a worker without a databas
     coded('UNAVAILABLE', /metrics port/),
   );
   await assert.rejects(startWorker(options, { logger }), coded('INVALID_ARGUMENT', /option --database/));
+  for (const start of [startPruner, startWorker])
+    await assert.rejects(
+      start({ ...elsewhere, database: '' }, { logger }),
+      coded('INVALID_ARGUMENT', /^option --database: expected a URL such as postgres:/),
+    );
   await assert.rejects(
     startPruner({ ...options, port: 70000 }, { logger }),
     coded('INVALID_ARGUMENT', /option --port/),
