@@ -68,6 +68,9 @@ describe('a ladder of a version', () => {
     assert.equal((await stat(join(pruned.directory, 'model.safetensors'))).ino, original.ino);
     // One file holds what became smaller, and the pieces hold nothing of it.
     assert.ok('ladder.safetensors' in files);
+    // As docs/ladder.md lists them.
+    const pieces = Object.keys(files).filter((file) => file.startsWith('ladder'));
+    for (const file of pieces) assert.match(file, /^ladder(\.safetensors|-(prefix|\d+-merge|\d+-\d+)\.(onnx|data))$/);
     const largest = Math.max(
       ...(await Promise.all(
         Object.keys(files)
