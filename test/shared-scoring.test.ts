@@ -123,6 +123,19 @@ describe('a job that workers share', { skip }, () => {
       `SELECT task, part FROM heartwood.shards WHERE state = 'running' AND worker LIKE '%-' || $1 || '-%'`,
       [String(child.pid)],
     );
+  const queued = () => database.query(`SELECT 1 FROM heartwood.shards WHERE state = 'queued'`);
+  /**
+   * Has the pruner stand still, with shards to be had, until the worker has one: else it might be done before the worker comes to look. Not
+   * for long at a time, since it may hold a lock that the worker waits for.
+   */
+  async function leaveSome(pruner: Service, worker: Service, isOver: () => boolean): Promise<void> {
+    for (let has = false; !has && !isOver();) {
+      if ((await queued()).length === 0) continue;
+      pruner.child.kill('SIGSTOP');
+      for (let asked = 0; asked < 100 && !has; asked++) has = (await heldBy(worker)).length > 0;
+      pruner.child.kill('SIGCONT');
+    }
+  }
   const leftovers = () =>
     database.query(
       `SELECT 'shard' AS what, job::text FROM heartwood.shards UNION ALL SELECT stage, job::text FROM heartwood.checkpoints
@@ -137,7 +150,10 @@ describe('a job that workers share', { skip }, () => {
 
     const [helper] = await startWorkers(2);
     const assisted = await startPruner('assisted');
-    await ended(assisted, await submit(assisted, wish));
+    const shared = await submit(assisted, wish);
+    let over = false;
+    const end = ended(assisted, shared).finally(() => (over = true));
+    await Promise.all([end, leaveSome(assisted, helper!, () => over)]);
     assert.ok((await taken(helper!))['done']! > 0, 'the worker took some');
     assert.deepEqual(await published('assisted'), expected);
     await stop(assisted);
