@@ -200,8 +200,12 @@ test('compare sets the versions of a language model side by side, in this proces
     const [first, second] = versions;
     assert.ok(first!.text!.firstToken.p50 > 0 && first!.text!.nextToken.p50 > 0);
     assert.ok(Math.abs(first!.text!.tokensPerSecond / (8 * first!.throughput) - 1) < 1e-9);
-    assert.deepEqual([first!.agreement, first!.kl, second!.kl], [1, null, null]);
-    assert.ok(second!.agreement < 1 && second!.flops < first!.flops);
+    assert.deepEqual([first!.agreement, first!.kl, first!.text!.sameBeginning], [1, 0, 1]);
+    assert.ok(second!.text!.sameBeginning < 1 && second!.flops < first!.flops);
+    assert.ok(second!.kl! > 0 && second!.agreement! <= 1);
+    const { kl } = second!.differences!;
+    assert.ok(kl!.interval!.low <= second!.kl! && second!.kl! <= kl!.interval!.high);
+    assert.equal(second!.text!.klByPosition.length, 8);
     assert.ok(second!.differences!.firstTokenP50!.value > 0 && second!.differences!.nextTokenP50!.value > 0);
     assert.match(notes[0]!, /6 prompts of .*text\.txt, 8 tokens generated for each/);
   }
@@ -209,6 +213,8 @@ test('compare sets the versions of a language model side by side, in this proces
   const table = await run(['compare', ...remote, ...settings, '--report', report]);
   assert.match(table.out, /first token p50/);
   assert.match(table.out, /tokens until the texts part/);
+  assert.match(table.out, /mean KL to the first, a token of text/);
+  assert.match(table.out, /Agreement and KL are of \d+ predictions/);
   assert.match(await readFile(report, 'utf8'), /each token after p50/);
   const batched = await run(['compare', ...remote, ...settings, '--batch', '2']);
   assert.match(batched.err, /--batch: 2, expected 1 of a language model/);

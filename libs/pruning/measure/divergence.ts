@@ -33,3 +33,29 @@ export function argmax(values: ArrayLike<number>): number {
   for (let i = 1; i < values.length; i++) if (values[i]! > values[best]!) best = i;
   return best;
 }
+
+/** log Σ exp z */
+export function logSumExp(z: Float32Array): number {
+  let most = -Infinity;
+  for (let i = 0; i < z.length; i++) if (z[i]! > most) most = z[i]!;
+  let sum = 0;
+  for (let i = 0; i < z.length; i++) sum += Math.exp(z[i]! - most);
+  return most + Math.log(sum);
+}
+
+/**
+ * KL(p ‖ q) of two rows of logits, in nats, without arrays beside them: rows of a language model are long, and many.
+ * @param levels `logSumExp` of each, where it is known already
+ */
+export function logitDivergence(
+  p: Float32Array,
+  q: Float32Array,
+  { levelP = logSumExp(p), levelQ = logSumExp(q) }: { readonly levelP?: number; readonly levelQ?: number } = {},
+): number {
+  let sum = 0;
+  for (let i = 0; i < p.length; i++) {
+    const logP = p[i]! - levelP;
+    sum += Math.exp(logP) * (logP - (q[i]! - levelQ));
+  }
+  return sum;
+}

@@ -167,8 +167,13 @@ async function textsInProcess(
   const samples = await openTextSamples(options);
   const versions = options.versions ?? (await (await openRepository(repository)).listVersions(name));
   const result = await withLocalText({ repository, name, versions, warmUp: true }, signal, async (loaded) => {
-    const lanes = loaded.map(({ source, served }) => textLaneOf(source, served.manifest, options));
-    const source = await promptsOf(samples.texts, loaded[0]!.served.vocabulary, options, signal);
+    const lanes = loaded.map(({ source, served }) => textLaneOf(source, served, options));
+    const source = await promptsOf(
+      samples.texts,
+      loaded.map(({ served }) => served),
+      options,
+      signal,
+    );
     return compareLanes(lanes, source, settings, { signal, meter, progress: progress.report.bind(progress) });
   });
   return { result, data: samples };

@@ -15,6 +15,12 @@ interface Row {
 
 const ms = (value: number): string => short(value, 'ms');
 
+/** How far a version's answers are from the first one's. */
+const answers: readonly Row[] = [
+  { name: 'agreement with the first', measure: 'agreement', cell: ({ agreement }) => percent(agreement, 2) },
+  { name: 'mean KL to the first (nats)', measure: 'kl', cell: ({ kl }) => short(kl) },
+];
+
 const rows: readonly Row[] = [
   { name: 'latency p50', measure: 'latencyP50', cell: ({ latency }) => ms(latency.p50) },
   { name: 'latency p95', measure: 'latencyP95', cell: ({ latency }) => ms(latency.p95) },
@@ -32,8 +38,7 @@ const rows: readonly Row[] = [
     measure: 'crossEntropy',
     cell: ({ crossEntropy }) => short(crossEntropy),
   },
-  { name: 'agreement with the first', measure: 'agreement', cell: ({ agreement }) => percent(agreement, 2) },
-  { name: 'mean KL to the first (nats)', measure: 'kl', cell: ({ kl }) => short(kl) },
+  ...answers,
   {
     name: 'tokens after each stage',
     measure: undefined,
@@ -61,9 +66,10 @@ const textRows: readonly Row[] = [
   { name: 'FLOPs per text', measure: 'flops', cell: ({ flops }) => flopsText(flops) },
   {
     name: 'tokens until the texts part',
-    measure: 'agreement',
-    cell: ({ agreement, text }) => `${(agreement * text!.tokens).toFixed(1)} of ${text!.tokens.toFixed(0)}`,
+    measure: 'sameBeginning',
+    cell: ({ text }) => `${(text!.sameBeginning * text!.tokens).toFixed(1)} of ${text!.tokens.toFixed(0)}`,
   },
+  ...answers.map((row) => ({ ...row, name: row.name.replace('the first', 'the first, a token of text') })),
   ...kept,
 ];
 
@@ -96,7 +102,7 @@ function differenceCell(measure: Measure | undefined, difference: Difference | u
 
 /** A difference and its interval: `0.61× [0.58, 0.64]`, `−1.50 pp [−3.20, 0.20]`; with `*` where the interval is a hint only. */
 export function differenceText(measure: Measure, { kind, value, interval, thin }: Difference): string {
-  const share = measure === 'accuracy' || measure === 'agreement';
+  const share = measure === 'accuracy' || measure === 'agreement' || measure === 'sameBeginning';
   const write = (number: number): string => {
     if (kind === 'ratio') return number.toFixed(2);
     if (share) return (100 * number).toFixed(2);
@@ -139,7 +145,7 @@ function textNotes(
     meter,
     versions,
   }: Pick<ComparisonResult, 'samples' | 'rounds' | 'concurrency' | 'confidence' | 'meter' | 'versions'>,
-  { tokens }: TextComparison,
+  { tokens, predictions }: TextComparison,
   { data, server }: { readonly data: string; readonly server: string | undefined },
 ): string[] {
   const where = server === undefined ? 'in this process' : `inside the server at ${server}, the network not included`;
@@ -147,7 +153,12 @@ function textNotes(
     `${samples} prompts of ${data}, ${tokens.toFixed(0)} tokens generated for each (greedy, also where the model would end the text), ` +
       `${concurrency} under way at a time; the versions took turns in ${rounds} rounds, each on the same prompts.`,
     `Times are from a request to its tokens, ${where}; each token after the first is a text's mean; tokens/s is with ${concurrency} under way.`,
-    `In brackets: ${percentText(confidence)} % confidence intervals; of times and joules by resampling rounds, of FLOPs and tokens texts.`,
+    ...(predictions === 0
+      ? []
+      : [
+          `Agreement and KL are of ${predictions} predictions of the tokens that follow the prompts in the texts, of every version behind the texts' own tokens.`,
+        ]),
+    `In brackets: ${percentText(confidence)} % confidence intervals; of times and joules by resampling rounds, of all else texts.`,
     ...lastNotes(versions, meter),
   ];
 }

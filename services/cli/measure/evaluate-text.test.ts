@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
@@ -8,6 +8,9 @@ import { prune } from '../../../libs/pruning/prune.js';
 import { memoryContext } from '../../../libs/pruning/testing/small-model.js';
 import { writeSmallText } from '../../../libs/pruning/testing/small-text-model.js';
 import { createRuntime } from '../../../libs/runtime/runtime.js';
+import { compareLanes } from '../../server/comparison/comparison.js';
+import { promptsOf, textLaneOf } from '../../server/serving/compare-texts.js';
+import { withLocalText } from './local-text.js';
 import { evaluateText } from './evaluate-text.js';
 import { slidingWindows } from './sliding-windows.js';
 import { withTextVersions } from './text-session.js';
@@ -83,5 +86,36 @@ describe('versions of a language model on text', () => {
         assert.notEqual(other!.crossEntropy, first!.crossEntropy);
       },
     );
+  });
+
+  test('a comparison of the same documents comes to the same KL', async () => {
+    const repository = join(root, 'models');
+    // Documents that fit a window: then both see the same tokens before each.
+    const texts = Array.from({ length: 5 }, (_, at) => ({
+      text: `the heart of oak ${at}`.slice(0, 14 + at),
+      name: '',
+    }));
+    const data = join(root, 'short.txt');
+    await writeFile(data, texts.map(({ text }) => text).join('<|endoftext|>'));
+    const options = { repository, name: 'small', data, seed: 0, window: 32 };
+    const evaluated = await withTextVersions(options, { signal, stderr: process.stderr }, (measured) =>
+      evaluateText(measured.versions, measured.baseline, measured.documents, {
+        window: 32,
+        stride: 1,
+        signal,
+        progress,
+      }),
+    );
+    const local = { repository, name: 'small', versions: [1, 2], warmUp: false };
+    const workload = { promptTokens: 1, maxTokens: 20 };
+    const { versions } = await withLocalText(local, signal, async (loaded) => {
+      const lanes = loaded.map(({ source, served }) => textLaneOf(source, served, workload));
+      const served = loaded.map((each) => each.served);
+      const settings = { batch: 1, concurrency: 1, warmup: 0, seed: 0, confidence: 0.95 };
+      return compareLanes(lanes, await promptsOf(texts, served, workload, signal), settings, { signal });
+    });
+    const [, second] = versions;
+    assert.equal(second!.text!.predictions, evaluated[1]!.tokens);
+    assert.ok(Math.abs(second!.kl! / evaluated[1]!.kl! - 1) < 1e-3, `${second!.kl} and ${evaluated[1]!.kl}`);
   });
 });

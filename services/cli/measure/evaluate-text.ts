@@ -1,4 +1,5 @@
 import type { TokenDocument } from '../../../libs/data/text/dataset.js';
+import { argmax, logitDivergence, logSumExp } from '../../../libs/pruning/measure/divergence.js';
 import { meanInterval, type Interval } from '../../../libs/pruning/statistics/bound.js';
 import type { ProgressEvent } from '../progress.js';
 import { slidingWindows, type ScoredWindow } from './sliding-windows.js';
@@ -99,39 +100,13 @@ async function scorePart(
     for (const [row, place] of wanted.entries()) {
       const own = logits.subarray(row * classes, (row + 1) * classes);
       const target = window[place + 1]!;
-      const level = logSumExp(own);
+      const levelQ = logSumExp(own);
       sum.tokens += 1;
-      sum.loss += level - own[target]!;
-      sum.right += likeliest(own) === target ? 1 : 0;
-      if (dense) sum.kl += divergence(dense.subarray(row * classes, (row + 1) * classes), own, level);
+      sum.loss += levelQ - own[target]!;
+      sum.right += argmax(own) === target ? 1 : 0;
+      if (dense) sum.kl += logitDivergence(dense.subarray(row * classes, (row + 1) * classes), own, { levelQ });
     }
   }
-}
-
-/** log Σ exp z, in double precision. */
-function logSumExp(z: Float32Array): number {
-  let most = -Infinity;
-  for (let i = 0; i < z.length; i++) if (z[i]! > most) most = z[i]!;
-  let sum = 0;
-  for (let i = 0; i < z.length; i++) sum += Math.exp(z[i]! - most);
-  return most + Math.log(sum);
-}
-
-function likeliest(z: Float32Array): number {
-  let best = 0;
-  for (let i = 1; i < z.length; i++) if (z[i]! > z[best]!) best = i;
-  return best;
-}
-
-/** KL(p ‖ q) = Σ p (log p − log q) of two rows of logits. @param levelQ log Σ exp of the second */
-function divergence(p: Float32Array, q: Float32Array, levelQ: number): number {
-  const levelP = logSumExp(p);
-  let sum = 0;
-  for (let i = 0; i < p.length; i++) {
-    const logP = p[i]! - levelP;
-    sum += Math.exp(logP) * (logP - (q[i]! - levelQ));
-  }
-  return sum;
 }
 
 function summarise(

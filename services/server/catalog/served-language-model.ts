@@ -11,6 +11,7 @@ import type { GenerationEngine } from '../generation/engine.js';
 import { openEngine } from '../generation/continuous-engine.js';
 import { GatedObservers } from '../generation/gated-observers.js';
 import type { GenerationObserver } from '../generation/observer.js';
+import { TeacherForcing } from '../generation/teacher-forcing.js';
 import { greedy } from '../generation/request.js';
 import type { GenerationSettings } from '../generation/settings.js';
 import { beginningWith, type Vocabulary, vocabularyOf } from '../generation/vocabulary.js';
@@ -24,6 +25,8 @@ export class ServedLanguageModel extends LoadedVersion<TextManifest> {
     readonly engine: GenerationEngine,
     readonly vocabulary: Vocabulary,
     session: Session,
+    /** Tells what it foretells of texts that are given. */
+    readonly forcing: TeacherForcing,
     /** Accounts for what its requests take; undefined where nothing is metered. */
     readonly energy?: GenerationEnergy,
   ) {
@@ -93,15 +96,23 @@ export async function loadLanguageModel(
     const mismatch = graphMismatch(manifest, session);
     if (mismatch !== undefined) throw invalid(`${join(directory, 'heartwood.json')}: ${mismatch}`);
     const gate = new GatedObservers(settings.observers ?? []);
+    const model = { ...text, eosIds: text.eos, budget: budget?.default, convolves: file === BLOCKED_MODEL_FILE };
     const engine = await openEngine({
       session,
-      model: { ...text, eosIds: text.eos, budget: budget?.default, convolves: file === BLOCKED_MODEL_FILE },
+      model,
       vocabulary,
       settings,
       observers: gate.observers,
       ...(settings.report ? { report: settings.report } : {}),
     });
-    const served = new ServedLanguageModel(manifest, engine, vocabulary, session, settings.energy);
+    const served = new ServedLanguageModel(
+      manifest,
+      engine,
+      vocabulary,
+      session,
+      new TeacherForcing(session, model, settings.prefillChunk),
+      settings.energy,
+    );
     try {
       if (settings.warmUp) await warmUp(engine, text, settings.prefillChunk, signal);
     } catch (thrown) {

@@ -114,14 +114,16 @@ describe('a comparison of texts', () => {
     assert.deepEqual(second!.text!.nextToken, { p50: 5, p95: 5 });
     assert.deepEqual([first!.text!.tokens, first!.kl, first!.accuracy], [4, null, null]);
     assert.equal(first!.text!.tokensPerSecond, 4 * first!.throughput);
-    assert.deepEqual([first!.agreement, second!.agreement], [1, 0.75]);
+    assert.deepEqual([first!.text!.sameBeginning, second!.text!.sameBeginning], [1, 0.75]);
     assert.deepEqual([second!.tokensKept, second!.budget, second!.text!.joulesPerToken], [[4], 0.5, null]);
     const differences = second!.differences!;
     for (const measure of ['firstTokenP50', 'firstTokenP95', 'nextTokenP50', 'nextTokenP95'] as const)
       assert.deepEqual(differences[measure]!.interval, { low: 0.5, high: 0.5 }, measure);
-    const agreement = differences.agreement!;
-    assert.ok(agreement.interval!.low < 0.75 && agreement.interval!.high > 0.75 && agreement.interval!.high <= 1);
-    assert.equal(differences.kl, undefined);
+    const same = differences.sameBeginning!;
+    assert.ok(same.interval!.low < 0.75 && same.interval!.high > 0.75 && same.interval!.high <= 1);
+    // Lanes that foretell nothing have nothing to be compared in.
+    assert.deepEqual([second!.agreement, second!.kl, second!.text!.predictions], [null, null, 0]);
+    assert.deepEqual([differences.kl, differences.agreement], [undefined, undefined]);
   });
 });
 
@@ -310,11 +312,17 @@ describe('the summary', () => {
         crossEntropy: new Float64Array(requests),
         agrees: new Float64Array(requests).fill(1),
         kl: new Float64Array(requests),
+        sameBeginning: new Float64Array(requests),
+        klAt: [],
         tokensKept: [],
         budget: undefined,
       };
     };
-    return { lanes: [of(1, 1), of(2, 0.5)], samples: requests, labelled: false, texts: false, meter: 'a meter' };
+    return {
+      lanes: [of(1, 1), of(2, 0.5)],
+      ...{ samples: requests, labelled: false, texts: false, meter: 'a meter' },
+      ...{ predictions: new Float64Array(requests).fill(1), predictionsAt: [] },
+    };
   }
 
   it('of known times is exact, and the same bit for bit by the same seed', async () => {

@@ -1,3 +1,5 @@
+import type { Predictions } from './predictions.js';
+
 /** What a batch of the same samples is to every version. */
 export interface SampleBatch {
   /** Samples in it. */
@@ -45,6 +47,8 @@ export interface Lane<Batch extends SampleBatch> {
   readonly policy: string;
   /** Answers one request. Its latency is the time that this takes. */
   answer(batch: Batch, signal: AbortSignal): Promise<LaneAnswer>;
+  /** Of a language model: what it foretells of the tokens that follow the prompt in its text, behind the text's own. Nobody waits for it. */
+  predictions?(batch: Batch, signal: AbortSignal): Predictions;
 }
 
 /** Where the samples come from: they are read before they are measured with, so that reading costs nobody's time. */

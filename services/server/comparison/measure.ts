@@ -11,6 +11,7 @@ import type {
   SampleSource,
   TextAnswer,
 } from './lane.js';
+import { predict } from './predictions.js';
 import { requestsInRound, roundsOf } from './schedule.js';
 
 /** What was measured of one version; nothing of it is summed up yet. */
@@ -31,14 +32,17 @@ export interface LaneMeasurements {
   /** Samples of each round, which all versions share. */
   readonly roundSamples: number[];
   /**
-   * Of each sample. `correct` and `agrees` (with the first version) are 0 or 1, but of a text `agrees` is the share of its tokens until it parts
-   * from the first version's; `crossEntropy` and `kl` (to it) in nats.
+   * Of each sample. `correct` and `agrees` (with the first version) are 0 or 1; `crossEntropy` and `kl` (to it) in nats. Of a text `agrees` and
+   * `kl` are sums over its predictions, and `sameBeginning` is the share of its tokens until it parts from the first version's.
    */
   readonly flops: Float64Array;
   readonly correct: Uint8Array;
   readonly crossEntropy: Float64Array;
   readonly agrees: Float64Array;
   readonly kl: Float64Array;
+  readonly sameBeginning: Float64Array;
+  /** KL by the place of the prediction behind the prompt, summed over the texts. */
+  readonly klAt: number[];
   /** Summed over the samples, by stage. */
   readonly tokensKept: number[];
   /** Nats summed over the samples; undefined where the version has no budget. */
@@ -51,11 +55,15 @@ export interface Measurements {
   readonly labelled: boolean;
   /** Whether the answers are texts. */
   readonly texts: boolean;
+  /** Of each sample, those that `agrees` and `kl` are sums over: one of an image; of a text the tokens behind its prompt that were foretold. */
+  readonly predictions: Float64Array;
+  /** Texts that have a prediction in each place behind the prompt. */
+  readonly predictionsAt: readonly number[];
   readonly meter: string | undefined;
 }
 
 export interface ComparisonStep {
-  readonly stage: 'warm-up' | 'compare';
+  readonly stage: 'warm-up' | 'compare' | 'predict';
   readonly done: number;
   readonly total: number;
   readonly unit: 'requests' | 'samples';
@@ -112,7 +120,9 @@ export async function measureLanes<Batch extends SampleBatch>(
     for (const known of await Promise.all(joules[at]!)) into.roundJoules.push(known ?? NaN);
   }
   const texts = measured[0]!.firstToken.length > 0;
-  return { lanes: measured, samples, labelled: source.labelled && !texts, texts, meter: meter?.name };
+  const found = { lanes: measured, samples, labelled: source.labelled && !texts, texts, meter: meter?.name };
+  if (!texts) return { ...found, predictions: new Float64Array(samples).fill(1), predictionsAt: [] };
+  return { ...found, ...(await predict(lanes, measured, source, samples, signal, progress)) };
 }
 
 /** What ends a run: whoever wanted it, or a request of it that failed, which cancels those beside it. */
@@ -204,6 +214,8 @@ function emptyMeasurements(version: number, policy: string, samples: number): La
     crossEntropy: new Float64Array(samples),
     agrees: new Float64Array(samples),
     kl: new Float64Array(samples),
+    sameBeginning: new Float64Array(samples),
+    klAt: [],
     tokensKept: [],
     budget: undefined,
   };
@@ -232,7 +244,7 @@ function tallyTexts(measured: readonly LaneMeasurements[], answers: readonly Tex
     into.generated += tokens.length;
     into.flops[sample] = flops;
     const parted = tokens.findIndex((token, place) => token !== first[place]);
-    into.agrees[sample] = parted < 0 ? 1 : parted / tokens.length;
+    into.sameBeginning[sample] = parted < 0 ? 1 : parted / tokens.length;
     addKept(into, tokensKept);
     if (budget !== undefined) into.budget = (into.budget ?? 0) + budget;
   }

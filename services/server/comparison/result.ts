@@ -16,6 +16,7 @@ export const measures = [
   'crossEntropy',
   'agreement',
   'kl',
+  'sameBeginning',
 ] as const;
 export type Measure = (typeof measures)[number];
 
@@ -41,6 +42,7 @@ export const differenceKinds: Readonly<Record<Measure, DifferenceKind>> = {
   crossEntropy: 'difference',
   agreement: 'against',
   kl: 'against',
+  sameBeginning: 'against',
 };
 
 export interface Difference {
@@ -64,6 +66,12 @@ export interface TextComparison {
   readonly tokensPerSecond: number;
   /** Of the whole machine, a generated token; null without a meter. */
   readonly joulesPerToken: number | null;
+  /** Share of the generated tokens before the text parts from the first version's. */
+  readonly sameBeginning: number;
+  /** Tokens that were foretold, of all texts: `agreement` and `kl` are means over them. */
+  readonly predictions: number;
+  /** Mean KL by the place of the token that was foretold, the first right behind the prompt; empty where there is none. */
+  readonly klByPosition: readonly number[];
 }
 
 export interface VersionComparison {
@@ -90,9 +98,12 @@ export interface VersionComparison {
   /** Null without labels, as is the mean cross-entropy with them, in nats. */
   readonly accuracy: number | null;
   readonly crossEntropy: number | null;
-  /** Share of the samples on which it answers as the first version does; of texts, of the tokens until theirs part. */
-  readonly agreement: number;
-  /** Mean KL(first version ‖ this one), nats per sample; null of texts. */
+  /**
+   * Share of the samples on which it answers as the first version does. Of texts, of the tokens that follow the prompts in them: whether both
+   * take the same token for the likeliest behind the same ones; null where none was foretold.
+   */
+  readonly agreement: number | null;
+  /** Mean KL(first version ‖ this one), nats per sample, of texts per such prediction; null as `agreement`. */
   readonly kl: number | null;
   /** Of a language model, whose samples are texts; else null. */
   readonly text: TextComparison | null;

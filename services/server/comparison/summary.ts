@@ -78,7 +78,9 @@ export async function summariseComparison(
   };
 }
 
-function versionOf(lane: LaneMeasurements, { samples, labelled, texts, meter }: Measurements): VersionComparison {
+function versionOf(lane: LaneMeasurements, measured: Measurements): VersionComparison {
+  const { samples, labelled, texts, meter } = measured;
+  const predictions = sum(measured.predictions);
   const sorted = Float64Array.from(lane.latencies).sort();
   const [p50, p95, p99] = quantiles.map((p) => quantileOfSorted(sorted, p)) as [number, number, number];
   return {
@@ -98,9 +100,9 @@ function versionOf(lane: LaneMeasurements, { samples, labelled, texts, meter }: 
     tokensKept: lane.tokensKept.map((tokens) => tokens / samples),
     accuracy: labelled ? mean(lane.correct) : null,
     crossEntropy: labelled ? mean(lane.crossEntropy) : null,
-    agreement: mean(lane.agrees),
-    kl: texts ? null : mean(lane.kl),
-    text: texts ? textOf(lane, samples, meter) : null,
+    agreement: predictions > 0 ? sum(lane.agrees) / predictions : null,
+    kl: predictions > 0 ? sum(lane.kl) / predictions : null,
+    text: texts ? textOf(lane, measured) : null,
     differences: null,
   };
 }
@@ -109,7 +111,8 @@ function throughputOf(lane: LaneMeasurements): number {
   return (1000 * sum(lane.roundSamples)) / sum(lane.roundMs);
 }
 
-function textOf(lane: LaneMeasurements, samples: number, meter: string | undefined): TextComparison {
+function textOf(lane: LaneMeasurements, measured: Measurements): TextComparison {
+  const { samples, meter, predictions, predictionsAt } = measured;
   const at = (values: readonly number[]) => {
     const sorted = Float64Array.from(values.filter(Number.isFinite)).sort();
     const [p50, p95] = tokenQuantiles.map((p) => quantileOfSorted(sorted, p)) as [number, number];
@@ -123,6 +126,9 @@ function textOf(lane: LaneMeasurements, samples: number, meter: string | undefin
     nextToken: at(lane.nextToken),
     tokensPerSecond: throughputOf(lane) * tokens,
     joulesPerToken: joules === null ? null : joules / tokens,
+    sameBeginning: mean(lane.sameBeginning),
+    predictions: sum(predictions),
+    klByPosition: predictionsAt.map((texts, at) => lane.klAt[at]! / texts),
   };
 }
 
@@ -201,7 +207,7 @@ async function tokenIntervals(first: LaneMeasurements, lane: LaneMeasurements, o
 async function sampleIntervals(
   first: LaneMeasurements,
   lane: LaneMeasurements,
-  { samples, labelled, texts }: Measurements,
+  { samples, labelled, texts, predictions }: Measurements,
   options: Options,
 ): Promise<Found> {
   const groups = Math.min(samples, mostGroups);
@@ -213,19 +219,24 @@ async function sampleIntervals(
   const sizes = grouped(() => 1);
   const dense = grouped((sample) => first.flops[sample]!);
   const flops = grouped((sample) => lane.flops[sample]!);
+  const predicted = grouped((sample) => predictions[sample]!);
   const kl = grouped((sample) => lane.kl[sample]!);
   const agrees = grouped((sample) => lane.agrees[sample]!);
+  const same = grouped((sample) => lane.sameBeginning[sample]!);
   const rise = grouped((sample) => lane.crossEntropy[sample]! - first.crossEntropy[sample]!);
   const evaluate = (counts: Uint32Array, out: Float64Array): void => {
     const drawn = dot(counts, sizes);
     out[0] = dot(counts, flops) / dot(counts, dense);
-    out[1] = dot(counts, kl) / drawn;
-    out[2] = dot(counts, rise) / drawn;
-    out[3] = dot(counts, agrees) / drawn;
+    out[1] = dot(counts, rise) / drawn;
+    out[2] = dot(counts, same) / drawn;
+    // A draw of texts that have none, which is next to never made, says nothing of them.
+    const predictionsDrawn = dot(counts, predicted) || 1;
+    out[3] = dot(counts, kl) / predictionsDrawn;
+    out[4] = dot(counts, agrees) / predictionsDrawn;
   };
-  const point = new Float64Array(4);
+  const point = new Float64Array(5);
   evaluate(new Uint32Array(groups).fill(1), point);
-  const [flopsInterval, klInterval, riseInterval, agreeInterval] = await bootstrapIntervals(
+  const [flopsInterval, riseInterval, sameInterval, klInterval, agreeInterval] = await bootstrapIntervals(
     groups,
     point,
     evaluate,
@@ -233,7 +244,8 @@ async function sampleIntervals(
   );
   return {
     flops: flopsInterval,
-    ...(texts ? { agreement: agreeInterval } : { kl: klInterval }),
+    kl: klInterval,
+    ...(texts ? { agreement: agreeInterval, sameBeginning: sameInterval } : {}),
     ...(labelled ? { crossEntropy: riseInterval } : {}),
   };
 }
@@ -250,7 +262,7 @@ function scoreIntervals(
     if (lane.correct[sample]! < first.correct[sample]!) lost++;
   }
   return {
-    // Of a text it is a share itself, and no hit or miss.
+    // A text's predictions are not independent of each other.
     ...(texts ? {} : { agreement: shareInterval(sum(lane.agrees), samples, confidence) }),
     ...(labelled ? { accuracy: pairedShareInterval(gained, lost, samples, confidence) } : {}),
   };
@@ -290,6 +302,7 @@ function differencesOf(
   enter('crossEntropy', first.crossEntropy, version.crossEntropy);
   enter('agreement', first.agreement, version.agreement);
   enter('kl', first.kl, version.kl);
+  enter('sameBeginning', first.text?.sameBeginning ?? null, version.text?.sameBeginning ?? null);
   return differences;
 }
 

@@ -57,7 +57,7 @@ function versionMessage({ latency, ...rest }: VersionComparison): ComparedVersio
     tokensKept: [...rest.tokensKept],
     accuracy: rest.accuracy ?? undefined,
     crossEntropy: rest.crossEntropy ?? undefined,
-    agreement: rest.agreement,
+    agreement: rest.agreement ?? undefined,
     kl: rest.kl ?? undefined,
     text: rest.text === null ? undefined : textMessage(rest.text),
     differences: measures.flatMap((measure) => {
@@ -67,7 +67,7 @@ function versionMessage({ latency, ...rest }: VersionComparison): ComparedVersio
   };
 }
 
-function textMessage({ firstToken, nextToken, joulesPerToken, ...rest }: TextComparison): ComparedText {
+function textMessage({ firstToken, nextToken, joulesPerToken, klByPosition, ...rest }: TextComparison): ComparedText {
   return {
     ...rest,
     firstTokenP50: firstToken.p50,
@@ -75,6 +75,8 @@ function textMessage({ firstToken, nextToken, joulesPerToken, ...rest }: TextCom
     nextTokenP50: nextToken.p50,
     nextTokenP95: nextToken.p95,
     joulesPerToken: joulesPerToken ?? undefined,
+    predictions: BigInt(rest.predictions),
+    klByPosition: [...klByPosition],
   };
 }
 
@@ -85,6 +87,9 @@ function textOf(message: ComparedText): TextComparison {
     nextToken: { p50: message.nextTokenP50, p95: message.nextTokenP95 },
     tokensPerSecond: message.tokensPerSecond,
     joulesPerToken: message.joulesPerToken ?? null,
+    sameBeginning: message.sameBeginning,
+    predictions: Number(message.predictions),
+    klByPosition: message.klByPosition,
   };
 }
 
@@ -127,7 +132,7 @@ function versionOf(message: ComparedVersion, first: boolean): VersionComparison 
     tokensKept: message.tokensKept,
     accuracy: message.accuracy ?? null,
     crossEntropy: message.crossEntropy ?? null,
-    agreement: message.agreement,
+    agreement: message.agreement ?? null,
     kl: message.kl ?? null,
     text: message.text === undefined ? null : textOf(message.text),
     differences: first ? null : Object.fromEntries(message.differences.map(differenceOf)),

@@ -37,12 +37,20 @@ test('versions go on with the same prompts, and a version agrees with itself', a
   const { versions, samples } = await compare([settings({ versions: [2n, 1n] }), ...texts]);
   assert.equal(samples, 4n);
   assert.deepEqual(
-    versions.map(({ version, text, agreement, kl }) => [version, text?.tokens, agreement === 1, kl]),
+    versions.map(({ version, text }) => [version, text?.tokens, text?.sameBeginning === 1]),
     [
-      [2n, 6, true, undefined],
-      [1n, 6, false, undefined],
+      [2n, 6, true],
+      [1n, 6, false],
     ],
   );
+  // The six tokens behind each prompt, in the text itself.
+  const [own1, other] = versions;
+  assert.deepEqual([own1!.agreement, own1!.kl, own1!.text!.predictions], [1, 0, 24n]);
+  assert.ok(other!.kl! > 0 && other!.agreement! < 1);
+  const mean6 = other!.text!.klByPosition.reduce((sum, kl) => sum + kl, 0) / 6;
+  assert.ok(Math.abs(mean6 / other!.kl! - 1) < 1e-9);
+  const told = other!.differences.find(({ measure }) => measure === 'kl')!;
+  assert.ok(told.low! <= told.value && told.value <= told.high!);
   // Its texts are those that Generate gives for the same beginnings.
   const own = await Promise.all(
     texts.map(({ sample }) => {
@@ -55,7 +63,7 @@ test('versions go on with the same prompts, and a version agrees with itself', a
     return parted < 0 ? 1 : parted / 6;
   });
   const mean = shares.reduce((sum, share) => sum + share, 0) / shares.length;
-  assert.ok(Math.abs(versions[1]!.agreement - mean) < 1e-12);
+  assert.ok(Math.abs(versions[1]!.text!.sameBeginning - mean) < 1e-12);
 });
 
 test('what does not fit is told by the setting or the sample', async () => {

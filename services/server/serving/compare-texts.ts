@@ -1,9 +1,7 @@
 import { HeartwoodError, invalid } from '../../../libs/errors/error.js';
-import type { TextManifest } from '../../../libs/store/manifest.js';
 import type { CompareRequest } from '../../../proto/gen/heartwood/serving/v1/serving.js';
 import type { ServedLanguageModel } from '../catalog/served-version.js';
 import type { Lane, SampleBatch, SampleSource, TextAnswer } from '../comparison/lane.js';
-import type { Vocabulary } from '../generation/vocabulary.js';
 import type { CompareLimits, Held } from './compare-samples.js';
 import type { TextSource } from '../inference/text-source.js';
 
@@ -19,21 +17,23 @@ export interface TextWorkload {
 
 export const usualWorkload: TextWorkload = { maxTokens: 64, promptTokens: 64 };
 
-/** One prompt, by its tokens. */
+/** One prompt, by its tokens, and the tokens that follow it in its text. */
 export interface PromptBatch extends SampleBatch {
   readonly prompt: readonly number[];
+  readonly following: readonly number[];
 }
 
 /** A version as a lane, by the road of every other request. Texts are greedy, so that those of two versions can be compared. */
-export function textLaneOf(source: TextSource, manifest: TextManifest, workload: TextWorkload): Lane<PromptBatch> {
+export function textLaneOf(source: TextSource, served: ServedLanguageModel, workload: TextWorkload): Lane<PromptBatch> {
+  const { manifest } = served;
   const { model, version, method, flops } = manifest;
+  // A version without a budget has none to be asked with, whatever the others are compared at.
+  const budget = manifest.budget === null ? undefined : workload.budget;
   return {
     version,
     policy: method?.policy ?? 'unpruned',
     async answer({ prompt }, signal): Promise<TextAnswer> {
       const { maxTokens } = workload;
-      // A version without a budget has none to be asked with, whatever the others are compared at.
-      const budget = manifest.budget === null ? undefined : workload.budget;
       const sampling = { temperature: 0, repetitionPenalty: 1 };
       const asked = { model, version, prompt, sampling, maxTokens, budget, ignoreEos: true };
       const tokens: number[] = [];
@@ -55,21 +55,37 @@ export function textLaneOf(source: TextSource, manifest: TextManifest, workload:
       }
       throw new HeartwoodError('INTERNAL', `version ${version} of ${model}: its text had no end`);
     },
+    async *predictions({ prompt, following: answer }, signal) {
+      if (answer.length === 0) return;
+      const release = served.acquire();
+      try {
+        yield* served.forcing.logits({ prompt, answer, budget }, signal);
+      } finally {
+        release();
+      }
+    },
   };
 }
 
-/** Texts as prompts. Throws INVALID_ARGUMENT naming the one that has no token, CANCELLED. */
+/**
+ * Texts as prompts, and as many tokens that follow them as are generated, so far as the text and the contexts go. Throws INVALID_ARGUMENT naming
+ * the one that has no token, CANCELLED.
+ */
 export async function promptsOf(
   texts: readonly { readonly text: string; readonly name: string }[],
-  vocabulary: Pick<Vocabulary, 'encodeAside'>,
-  { promptTokens }: TextWorkload,
+  served: readonly Pick<ServedLanguageModel, 'vocabulary' | 'engine'>[],
+  { promptTokens, maxTokens }: TextWorkload,
   signal: AbortSignal,
 ): Promise<SampleSource<PromptBatch>> {
-  const prompts: (readonly number[])[] = [];
+  const { vocabulary } = served[0]!;
+  const context = Math.min(...served.map(({ engine }) => engine.context));
+  const prompts: Omit<PromptBatch, 'size'>[] = [];
   for (const { text, name } of texts) {
-    const prompt = (await vocabulary.encodeAside(text, signal)).slice(0, promptTokens);
+    const ids = await vocabulary.encodeAside(text, signal);
+    const prompt = ids.slice(0, promptTokens);
     if (prompt.length === 0) throw invalid(`${name}: a text without tokens, expected a prompt`);
-    prompts.push(prompt);
+    const following = ids.slice(prompt.length, Math.min(prompt.length + maxTokens, context));
+    prompts.push({ prompt, following });
   }
   return {
     size: prompts.length,
@@ -78,7 +94,7 @@ export async function promptsOf(
       const [sample, ...others] = samples;
       if (sample === undefined || others.length > 0)
         throw invalid(`batch: ${samples.length} texts, expected 1 a request`);
-      return Promise.resolve({ size: 1, prompt: prompts[sample]! });
+      return Promise.resolve({ size: 1, ...prompts[sample]! });
     },
   };
 }
@@ -108,7 +124,7 @@ export async function receiveTexts(
       texts.push({ text: sample.text, name });
     }
     if (texts.length === 0) throw invalid('no samples, expected at least one');
-    return { ...(await promptsOf(texts, served[0]!.vocabulary, workload, signal)), release: held.release };
+    return { ...(await promptsOf(texts, served, workload, signal)), release: held.release };
   } catch (thrown) {
     held.release();
     throw thrown;

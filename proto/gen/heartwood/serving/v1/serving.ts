@@ -283,7 +283,7 @@ export interface CompareResponse {
 }
 
 export interface CompareProgress {
-  /** "warm-up", then "compare". */
+  /** "warm-up", then "compare"; of texts then "predict". */
   stage: string;
   done: bigint;
   total: bigint;
@@ -337,9 +337,14 @@ export interface ComparedVersion {
   crossEntropy?:
     | number
     | undefined;
-  /** Share of the samples on which it answers as the first version does; of texts, of the tokens until theirs part. */
-  agreement: number;
-  /** Mean KL(first version || this one), nats per sample; absent of texts. */
+  /**
+   * Share of the samples on which it answers as the first version does; of texts, of the tokens that follow the prompts in them, as each version
+   * foretells them behind the same tokens. Absent where no text goes on behind its prompt, or nothing is compared.
+   */
+  agreement?:
+    | number
+    | undefined;
+  /** Mean KL(first version || this one), nats per sample; of texts, of those predictions. Absent as agreement. */
   kl?:
     | number
     | undefined;
@@ -361,11 +366,22 @@ export interface ComparedText {
   /** With all that are under way. */
   tokensPerSecond: number;
   /** Of the whole machine, a generated token; absent without a meter. */
-  joulesPerToken?: number | undefined;
+  joulesPerToken?:
+    | number
+    | undefined;
+  /** Share of the generated tokens before the text parts from the first version's. */
+  sameBeginning: number;
+  /** Tokens that were foretold, of all texts: what agreement and kl of the version are means over. */
+  predictions: bigint;
+  /** Mean KL by the place of the token that was foretold: the first is the one right behind the prompt. Empty where kl is absent. */
+  klByPosition: number[];
 }
 
 export interface CompareDifference {
-  /** latencyP50, latencyP95, latencyP99, firstTokenP50, firstTokenP95, nextTokenP50, nextTokenP95, throughput, joules, flops, accuracy, crossEntropy, agreement, kl. */
+  /**
+   * latencyP50, latencyP95, latencyP99, firstTokenP50, firstTokenP95, nextTokenP50, nextTokenP95, throughput, joules, flops, accuracy, crossEntropy, agreement, kl,
+   * sameBeginning.
+   */
   measure: string;
   kind: DifferenceKind;
   value: number;
@@ -2338,7 +2354,7 @@ function createBaseComparedVersion(): ComparedVersion {
     tokensKept: [],
     accuracy: undefined,
     crossEntropy: undefined,
-    agreement: 0,
+    agreement: undefined,
     kl: undefined,
     differences: [],
     text: undefined,
@@ -2400,7 +2416,7 @@ export const ComparedVersion: MessageFns<ComparedVersion> = {
     if (message.crossEntropy !== undefined) {
       writer.uint32(113).double(message.crossEntropy);
     }
-    if (message.agreement !== 0) {
+    if (message.agreement !== undefined) {
       writer.uint32(121).double(message.agreement);
     }
     if (message.kl !== undefined) {
@@ -2648,7 +2664,7 @@ export const ComparedVersion: MessageFns<ComparedVersion> = {
         : isSet(object.cross_entropy)
         ? globalThis.Number(object.cross_entropy)
         : undefined,
-      agreement: isSet(object.agreement) ? globalThis.Number(object.agreement) : 0,
+      agreement: isSet(object.agreement) ? globalThis.Number(object.agreement) : undefined,
       kl: isSet(object.kl) ? globalThis.Number(object.kl) : undefined,
       differences: globalThis.Array.isArray(object?.differences)
         ? object.differences.map((e: any) => CompareDifference.fromJSON(e))
@@ -2701,7 +2717,7 @@ export const ComparedVersion: MessageFns<ComparedVersion> = {
     if (message.crossEntropy !== undefined) {
       obj.crossEntropy = floatToJson(message.crossEntropy);
     }
-    if (message.agreement !== 0) {
+    if (message.agreement !== undefined) {
       obj.agreement = floatToJson(message.agreement);
     }
     if (message.kl !== undefined) {
@@ -2735,7 +2751,7 @@ export const ComparedVersion: MessageFns<ComparedVersion> = {
     message.tokensKept = object.tokensKept?.map((e) => e) || [];
     message.accuracy = object.accuracy ?? undefined;
     message.crossEntropy = object.crossEntropy ?? undefined;
-    message.agreement = object.agreement ?? 0;
+    message.agreement = object.agreement ?? undefined;
     message.kl = object.kl ?? undefined;
     message.differences = object.differences?.map((e) => CompareDifference.fromPartial(e)) || [];
     message.text = (object.text !== undefined && object.text !== null)
@@ -2754,6 +2770,9 @@ function createBaseComparedText(): ComparedText {
     nextTokenP95: 0,
     tokensPerSecond: 0,
     joulesPerToken: undefined,
+    sameBeginning: 0,
+    predictions: 0n,
+    klByPosition: [],
   };
 }
 
@@ -2779,6 +2798,22 @@ export const ComparedText: MessageFns<ComparedText> = {
     }
     if (message.joulesPerToken !== undefined) {
       writer.uint32(57).double(message.joulesPerToken);
+    }
+    if (message.sameBeginning !== 0) {
+      writer.uint32(65).double(message.sameBeginning);
+    }
+    if (message.predictions !== 0n) {
+      if (BigInt.asIntN(64, message.predictions) !== message.predictions) {
+        throw new globalThis.Error("value provided for field message.predictions of type int64 too large");
+      }
+      writer.uint32(72).int64(message.predictions);
+    }
+    if (message.klByPosition.length !== 0) {
+      writer.uint32(82).fork();
+      for (const v of message.klByPosition) {
+        writer.double(v);
+      }
+      writer.join();
     }
     return writer;
   },
@@ -2852,6 +2887,40 @@ export const ComparedText: MessageFns<ComparedText> = {
             message.joulesPerToken = reader.double();
             continue;
           }
+          case 8: {
+            if (tag !== 65) {
+              break;
+            }
+
+            message.sameBeginning = reader.double();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.predictions = reader.int64() as bigint;
+            continue;
+          }
+          case 10: {
+            if (tag === 81) {
+              message.klByPosition.push(reader.double());
+
+              continue;
+            }
+
+            if (tag === 82) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.klByPosition.push(reader.double());
+              }
+
+              continue;
+            }
+
+            break;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2897,6 +2966,17 @@ export const ComparedText: MessageFns<ComparedText> = {
         : isSet(object.joules_per_token)
         ? globalThis.Number(object.joules_per_token)
         : undefined,
+      sameBeginning: isSet(object.sameBeginning)
+        ? globalThis.Number(object.sameBeginning)
+        : isSet(object.same_beginning)
+        ? globalThis.Number(object.same_beginning)
+        : 0,
+      predictions: isSet(object.predictions) ? BigInt(object.predictions) : 0n,
+      klByPosition: globalThis.Array.isArray(object?.klByPosition)
+        ? object.klByPosition.map((e: any) => globalThis.Number(e))
+        : globalThis.Array.isArray(object?.kl_by_position)
+        ? object.kl_by_position.map((e: any) => globalThis.Number(e))
+        : [],
     };
   },
 
@@ -2923,6 +3003,15 @@ export const ComparedText: MessageFns<ComparedText> = {
     if (message.joulesPerToken !== undefined) {
       obj.joulesPerToken = floatToJson(message.joulesPerToken);
     }
+    if (message.sameBeginning !== 0) {
+      obj.sameBeginning = floatToJson(message.sameBeginning);
+    }
+    if (message.predictions !== 0n) {
+      obj.predictions = message.predictions.toString();
+    }
+    if (message.klByPosition?.length) {
+      obj.klByPosition = message.klByPosition.map((e) => floatToJson(e));
+    }
     return obj;
   },
 
@@ -2938,6 +3027,11 @@ export const ComparedText: MessageFns<ComparedText> = {
     message.nextTokenP95 = object.nextTokenP95 ?? 0;
     message.tokensPerSecond = object.tokensPerSecond ?? 0;
     message.joulesPerToken = object.joulesPerToken ?? undefined;
+    message.sameBeginning = object.sameBeginning ?? 0;
+    message.predictions = (object.predictions !== undefined && object.predictions !== null)
+      ? BigInt(object.predictions)
+      : 0n;
+    message.klByPosition = object.klByPosition?.map((e) => e) || [];
     return message;
   },
 };
