@@ -7,6 +7,7 @@ import { hasEnded, type JobRecord } from './job.js';
 import type { JobQueue } from './job-queue.js';
 import { type CompletedStage, type JobContext, JobRun } from './job-run.js';
 import type { JobStore } from './job-store.js';
+import { Rest } from './rest.js';
 import type { ShardStore } from './shard-store.js';
 import type { ShardEnd } from './shared-task.js';
 
@@ -41,8 +42,7 @@ export class JobWorker {
   readonly #stopping = new AbortController();
   #current: JobRun | undefined;
   #loop: Promise<void> | undefined;
-  #wake: (() => void) | undefined;
-  #woken = false;
+  readonly #rest = new Rest();
 
   constructor(private readonly options: JobWorkerOptions) {}
 
@@ -62,8 +62,7 @@ export class JobWorker {
 
   /** Looks for messages at once; to be called when this process queued a job. */
   wake(): void {
-    this.#woken = true;
-    this.#wake?.();
+    this.#rest.wake();
   }
 
   /** Stops a job at once if it is the one that this worker runs; the database must already say that it is cancelled. */
@@ -84,7 +83,6 @@ export class JobWorker {
     let looked = performance.now();
     while (!this.#stopping.signal.aborted) {
       try {
-        this.#woken = false;
         if (performance.now() - looked > pollMs && !this.options.alone) {
           looked = performance.now();
           await store.reclaim({ all: false, maxDeaths });
@@ -99,21 +97,8 @@ export class JobWorker {
       } catch (error) {
         this.options.onWarning?.('jobs could not be looked for', error);
       }
-      await this.#rest();
+      await this.#rest.wait(pollMs);
     }
-  }
-
-  /** Waits for {@link wake} or the time of the next look. */
-  async #rest(): Promise<void> {
-    if (this.#woken || this.#stopping.signal.aborted) return;
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, this.options.pollMs);
-      this.#wake = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
-    this.#wake = undefined;
   }
 
   async #execute(job: JobRecord): Promise<void> {

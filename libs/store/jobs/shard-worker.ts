@@ -1,5 +1,6 @@
 import type { JobQueue } from './job-queue.js';
 import { holdShard } from './held-shard.js';
+import { Rest } from './rest.js';
 import type { ShardEnd } from './shared-task.js';
 import type { HeldShard, ShardStore } from './shard-store.js';
 
@@ -30,7 +31,7 @@ export class ShardWorker {
   /** Tasks that this process is not fit for, as `job/task`: others may take them. */
   readonly #refused = new Set<string>();
   #loop: Promise<void> | undefined;
-  #wake: (() => void) | undefined;
+  readonly #rest = new Rest();
 
   constructor(private readonly options: ShardWorkerOptions) {}
 
@@ -42,7 +43,7 @@ export class ShardWorker {
   /** Takes no more shards; the one in hand is given back. */
   async stop(): Promise<void> {
     this.#stopping.abort();
-    this.#wake?.();
+    this.#rest.wake();
     await this.#loop;
     await this.options.work.rest();
   }
@@ -70,7 +71,7 @@ export class ShardWorker {
       } catch (error) {
         onWarning?.('shards could not be looked for', error);
       }
-      await this.#rest();
+      await this.#rest.wait(pollMs);
     }
   }
 
@@ -93,17 +94,5 @@ export class ShardWorker {
     );
     if (outcome === 'refused') this.#refused.add(`${shard.job}/${shard.task}`);
     onShard?.({ outcome, seconds: (performance.now() - began) / 1000 });
-  }
-
-  async #rest(): Promise<void> {
-    if (this.#stopping.signal.aborted) return;
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, this.options.pollMs);
-      this.#wake = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
-    this.#wake = undefined;
   }
 }

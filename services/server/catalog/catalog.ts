@@ -1,6 +1,5 @@
-import { HeartwoodError, invalid, messageOf } from '../../../libs/errors/error.js';
-import type { Manifest } from '../../../libs/store/manifest.js';
-import { checkName, parseVersion } from '../../../libs/store/names.js';
+import { HeartwoodError, messageOf } from '../../../libs/errors/error.js';
+import { checkName } from '../../../libs/store/names.js';
 import type { Repository } from '../../../libs/store/repository.js';
 import type { ModelEntry, RepositorySnapshot, VersionEntry } from '../../../libs/store/snapshot.js';
 import type { Logger } from '../../../libs/telemetry/log.js';
@@ -16,31 +15,14 @@ import {
 } from './load-control.js';
 import { Attempts } from './attempts.js';
 import { pause } from './pause.js';
-import { isClassifier, type ServedClassifier, type ServedVersion } from './served-version.js';
-
-export type VersionState =
-  | { readonly kind: 'loading' }
-  | { readonly kind: 'ready'; readonly served: ServedVersion }
-  | { readonly kind: 'unavailable'; readonly reason: string };
-
-export interface CatalogVersion {
-  readonly model: string;
-  readonly version: number;
-  /** Undefined when heartwood.json cannot be read. */
-  readonly manifest: Manifest | undefined;
-  readonly state: VersionState;
-}
+import type { ServedVersion } from './served-version.js';
+import { type CatalogModel, type CatalogVersion, VersionTable } from './version-table.js';
 
 /** Whether a version that is not loaded is to be tried. */
 type Retry = (model: string, version: number) => boolean;
 
 const always: Retry = () => true;
 const never: Retry = () => false;
-
-interface CatalogModel {
-  readonly versions: Map<number, CatalogVersion>;
-  pinned: number | undefined;
-}
 
 /** What a catalog tells of: metrics and logs hang on it. */
 export interface CatalogListener {
@@ -54,8 +36,7 @@ export interface CatalogListener {
  * A version that cannot be loaded stays in the catalog with the reason, and touches nothing else; one that is gone from the repository
  * takes no new requests and is freed when those it has are done.
  */
-export class Catalog {
-  readonly #models = new Map<string, CatalogModel>();
+export class Catalog extends VersionTable {
   readonly #retiring = new Set<Promise<void>>();
   readonly #stop = new AbortController();
   readonly #attempts = new Attempts();
@@ -71,7 +52,9 @@ export class Catalog {
     private readonly listener: CatalogListener,
     private readonly log: Logger,
     private readonly settings: LoadSettings = { control: 'poll', atStart: [] },
-  ) {}
+  ) {
+    super();
+  }
 
   get control(): LoadControl {
     return this.settings.control;
@@ -94,7 +77,7 @@ export class Catalog {
   async #begin(): Promise<void> {
     await this.#sync(scopeAtStart(this.settings), always);
     for (const model of this.settings.atStart) {
-      if (model !== '*' && !this.#models.has(model))
+      if (model !== '*' && !this.models.has(model))
         this.log.warn({ model }, 'a model that is to be loaded at the start is not in the repository');
     }
   }
@@ -111,7 +94,7 @@ export class Catalog {
       if (this.#unreadable !== undefined)
         throw new HeartwoodError('UNAVAILABLE', `the repository cannot be read: ${this.#unreadable}`);
       if (this.#stop.signal.aborted) throw new HeartwoodError('UNAVAILABLE', 'the server is stopping');
-      const failed = [...this.#model(model).versions.values()].flatMap(({ version, state }) =>
+      const failed = [...this.model(model).versions.values()].flatMap(({ version, state }) =>
         state.kind === 'unavailable' ? [`version ${version} is at UNAVAILABLE state: ${state.reason}`] : [],
       );
       if (failed.length > 0) throw new HeartwoodError('FAILED_PRECONDITION', failed.join('; '));
@@ -123,11 +106,11 @@ export class Catalog {
     checkName(model, 'model_name');
     const freed = await this.#inTurn(() => {
       const retiring: Promise<void>[] = [];
-      for (const version of this.#models.get(model)?.versions.values() ?? []) {
+      for (const version of this.models.get(model)?.versions.values() ?? []) {
         if (version.state.kind !== 'ready') continue;
         retiring.push(this.#retire(version));
         const state = { kind: 'unavailable', reason: UNLOADED } as const;
-        this.#models.get(model)?.versions.set(version.version, { ...version, state });
+        this.models.get(model)?.versions.set(version.version, { ...version, state });
         this.log.info({ model, version: version.version }, 'version unloaded');
       }
       this.listener.changed(this);
@@ -186,56 +169,10 @@ export class Catalog {
     this.#stop.abort();
     await this.#loop;
     await this.#turn;
-    for (const { versions } of this.#models.values())
+    for (const { versions } of this.models.values())
       for (const version of versions.values()) void this.#retire(version);
-    this.#models.clear();
+    this.models.clear();
     await Promise.all(this.#retiring);
-  }
-
-  /** All versions, by model, then number. */
-  list(): CatalogVersion[] {
-    return [...this.#models]
-      .sort(([a], [b]) => (a < b ? -1 : 1))
-      .flatMap(([, { versions }]) => [...versions.values()].sort((a, b) => a.version - b.version));
-  }
-
-  /** The version that is pinned. Throws as `resolve`, for an unknown model. */
-  pinned(model: string): number | undefined {
-    return this.#model(model).pinned;
-  }
-
-  /**
-   * Where a request without a version goes: the pinned version, else the newest that is loaded (else the newest, which then says
-   * why it is not). Throws as `resolve`, for an unknown model.
-   */
-  default(model: string): number {
-    const { pinned, versions } = this.#model(model);
-    if (pinned !== undefined) return pinned;
-    const numbers = [...versions.keys()].sort((a, b) => b - a);
-    return numbers.find((number) => versions.get(number)?.state.kind === 'ready') ?? numbers[0] ?? 0;
-  }
-
-  /**
-   * The loaded version that a request names; '' stands for the default.
-   * Throws INVALID_ARGUMENT (a name or version that is none), NOT_FOUND, UNAVAILABLE with the reason.
-   */
-  resolve(model: string, version: string): ServedVersion {
-    const number = version === '' ? this.default(model) : parseVersion(version);
-    if (number === undefined)
-      throw invalid(`model_version: expected a whole number of 1 or more, got ${JSON.stringify(version.slice(0, 40))}`);
-    const entry = this.#model(model).versions.get(number);
-    if (entry === undefined)
-      throw new HeartwoodError('NOT_FOUND', `version ${number} of ${model}: not in the repository`);
-    const { state } = entry;
-    if (state.kind === 'ready') return state.served;
-    const reason = state.kind === 'loading' ? 'it is being loaded' : state.reason;
-    throw new HeartwoodError('UNAVAILABLE', `version ${number} of ${model}: ${reason}`);
-  }
-
-  #model(name: string): CatalogModel {
-    const model = this.#models.get(checkName(name, 'model_name'));
-    if (model === undefined) throw new HeartwoodError('NOT_FOUND', `model ${name}: not in the repository`);
-    return model;
   }
 
   /** A repository that cannot be read for a while changes nothing: what is loaded goes on. */
@@ -254,7 +191,7 @@ export class Catalog {
 
   /** Takes out what the snapshot no longer has, or has anew under the same number; out of scope only what is not loaded. */
   #drop(snapshot: RepositorySnapshot, scope: Scope, retry: Retry): void {
-    for (const [name, model] of this.#models) {
+    for (const [name, model] of this.models) {
       const present = new Map(versionsOf(snapshot.models.get(name)));
       const inScope = scope(name);
       for (const [number, version] of model.versions) {
@@ -267,7 +204,7 @@ export class Catalog {
         void this.#retire(version);
         if (version.manifest && !unchanged) this.log.info({ model: name, version: number }, 'version removed');
       }
-      if (model.versions.size === 0) this.#models.delete(name);
+      if (model.versions.size === 0) this.models.delete(name);
     }
   }
 
@@ -275,8 +212,8 @@ export class Catalog {
   #enter(snapshot: RepositorySnapshot, scope: Scope): VersionEntry[] {
     const added: VersionEntry[] = [];
     const modelOf = (name: string): CatalogModel => {
-      const model = this.#models.get(name) ?? { versions: new Map(), pinned: undefined };
-      this.#models.set(name, model);
+      const model = this.models.get(name) ?? { versions: new Map(), pinned: undefined };
+      this.models.set(name, model);
       return model;
     };
     for (const [name, entry] of snapshot.models) {
@@ -285,13 +222,13 @@ export class Catalog {
       for (const version of entry.versions) {
         if (model.versions.has(version.version)) continue;
         if (scope(name)) {
-          this.#set(version, { kind: 'loading' });
+          this.set(version, { kind: 'loading' });
           added.push(version);
-        } else this.#set(version, { kind: 'unavailable', reason: NOT_LOADED });
+        } else this.set(version, { kind: 'unavailable', reason: NOT_LOADED });
       }
     }
     for (const { model, version, error } of snapshot.problems) {
-      if (version === undefined || this.#models.get(model)?.versions.has(version)) continue;
+      if (version === undefined || this.models.get(model)?.versions.has(version)) continue;
       const state = { kind: 'unavailable', reason: error.message } as const;
       modelOf(model).versions.set(version, { model, version, manifest: undefined, state });
     }
@@ -303,14 +240,14 @@ export class Catalog {
     try {
       const served = await this.load(entry, this.#stop.signal);
       this.#attempts.succeeded(model, version);
-      this.#set(entry, { kind: 'ready', served });
+      this.set(entry, { kind: 'ready', served });
       this.log.info({ model, version }, 'version loaded');
       void served.broken.then((reason) => this.#broke(entry, served, reason));
     } catch (thrown) {
       if (this.#stop.signal.aborted) return;
       const reason = messageOf(thrown);
       this.#attempts.failed(model, version, thrown);
-      this.#set(entry, { kind: 'unavailable', reason });
+      this.set(entry, { kind: 'unavailable', reason });
       this.log.error({ model, version, reason }, 'version cannot be loaded');
     }
   }
@@ -318,18 +255,13 @@ export class Catalog {
   /** Its workers died and could not load it again: it is not served any more, and is tried as one that could not be loaded. */
   #broke(entry: VersionEntry, served: ServedVersion, error: HeartwoodError): void {
     const { model, version } = entry.manifest;
-    const present = this.#models.get(model)?.versions.get(version);
+    const present = this.models.get(model)?.versions.get(version);
     if (present?.state.kind !== 'ready' || present.state.served !== served || this.#stop.signal.aborted) return;
     this.#attempts.failed(model, version, error);
-    this.#set(entry, { kind: 'unavailable', reason: error.message });
+    this.set(entry, { kind: 'unavailable', reason: error.message });
     this.log.error({ model, version, reason: error.message }, 'version is lost');
     this.listener.changed(this);
     void this.#retire(present);
-  }
-
-  #set({ manifest, version }: VersionEntry, state: VersionState): void {
-    const { model } = manifest;
-    this.#models.get(model)?.versions.set(version, { model, version, manifest, state });
   }
 
   #retire({ model, version, state }: CatalogVersion): Promise<void> {
@@ -345,14 +277,4 @@ export class Catalog {
 
 function versionsOf(model: ModelEntry | undefined): [number, VersionEntry][] {
   return (model?.versions ?? []).map((entry) => [entry.version, entry]);
-}
-
-/** The versions that are loaded. */
-export function readyVersions(catalog: Catalog): ServedVersion[] {
-  return catalog.list().flatMap(({ state }) => (state.kind === 'ready' ? [state.served] : []));
-}
-
-/** Those that classify images. */
-export function readyClassifiers(catalog: Catalog): ServedClassifier[] {
-  return readyVersions(catalog).filter(isClassifier);
 }

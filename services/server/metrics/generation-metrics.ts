@@ -1,5 +1,6 @@
 import { Counter, Gauge, Histogram, type Registry } from '../../../libs/telemetry/metrics.js';
-import { type Catalog, type CatalogListener, readyVersions } from '../catalog/catalog.js';
+import type { Catalog, CatalogListener } from '../catalog/catalog.js';
+import { readyVersions } from '../catalog/version-table.js';
 import { isClassifier } from '../catalog/served-version.js';
 import type { EngineLoad } from '../generation/engine.js';
 import { finishReasons } from '../generation/event.js';

@@ -1,5 +1,6 @@
 import { Gauge, type Registry } from '../../../libs/telemetry/metrics.js';
-import type { Catalog, CatalogListener, CatalogVersion } from '../catalog/catalog.js';
+import type { Catalog, CatalogListener } from '../catalog/catalog.js';
+import type { CatalogVersion } from '../catalog/version-table.js';
 import { NOT_LOADED, UNLOADED } from '../catalog/load-control.js';
 import type { BudgetPolicy } from '../inference/budget.js';
 import { VERSION, versionLabels } from './version-labels.js';

@@ -5,7 +5,8 @@ import type {
   CompareResponse,
   CompareSettings,
 } from '../../../proto/gen/heartwood/serving/v1/serving.js';
-import { type Catalog, readyVersions } from '../catalog/catalog.js';
+import type { Catalog } from '../catalog/catalog.js';
+import { readyVersions } from '../catalog/version-table.js';
 import {
   asClassifier,
   asLanguageModel,

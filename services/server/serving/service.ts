@@ -11,7 +11,8 @@ import {
   type VersionFacts,
   VersionState,
 } from '../../../proto/gen/heartwood/serving/v1/serving.js';
-import type { Catalog, CatalogVersion } from '../catalog/catalog.js';
+import type { Catalog } from '../catalog/catalog.js';
+import type { CatalogVersion } from '../catalog/version-table.js';
 
 const states = {
   loading: VersionState.VERSION_STATE_LOADING,

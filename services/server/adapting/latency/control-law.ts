@@ -16,58 +16,11 @@
  * Between the load at which it rises and that at which it falls lies a band (hysteresis), and a fall that had to be taken back doubles
  * the rest before the next one: whatever the model gets wrong, the number of turns in a time T grows as log T.
  */
+import { type ControlSettings, type ControlState, type Sample, spansOf } from './control-state.js';
+import { loadOf, ownCallsOf, type View, viewOf } from './observed-load.js';
 import { type CallCost, foretoldP95, utilisation, type Load } from './queue-model.js';
-import { type EndedCall, leastCalls, p95Since, recent } from './recent-calls.js';
-import { costAt, learn, type ServiceModel, serviceModel } from './service-model.js';
-
-export interface ControlSettings {
-  /** The 95th percentile to keep, milliseconds. */
-  readonly objectiveMs: number;
-  /** Work of each rung relative to the first, as foretold; as many as there are rungs. */
-  readonly work: readonly number[];
-}
-
-/** A look at the queue. */
-export interface Sample {
-  /** Milliseconds on any clock that does not go back. */
-  readonly now: number;
-  /** Calls that came since the last look. */
-  readonly arrived: number;
-  /** Calls that wait or run. */
-  readonly pending: number;
-  readonly oldestWaitingMs: number;
-  /** Calls that ended since the last look, oldest first. */
-  readonly ended: readonly EndedCall[];
-  /** Share of the worker's time that other versions took lately. */
-  readonly others: number;
-}
-
-export interface ControlState {
-  readonly rung: number;
-  readonly service: ServiceModel;
-  readonly calls: readonly EndedCall[];
-  /** Looks of the last rest, oldest first. */
-  readonly looks: readonly Look[];
-  readonly changedAt: number;
-  readonly direction: 'up' | 'down' | undefined;
-  /** When something last pressed. */
-  readonly pressedAt: number;
-  /** Times the rest before a fall. */
-  readonly patience: number;
-  readonly patienceAt: number;
-  /** What measured latencies are of those foretold: arrivals in bursts make it more than 1. */
-  readonly burstiness: number;
-  /** The 95th percentile of the recent calls, milliseconds; undefined for too few. */
-  readonly p95: number | undefined;
-  /** It presses at the last rung: more cannot be done. */
-  readonly exhausted: boolean;
-}
-
-interface Look {
-  readonly at: number;
-  readonly arrived: number;
-  readonly pending: number;
-}
+import { leastCalls, p95Since, recent } from './recent-calls.js';
+import { costAt, learn } from './service-model.js';
 
 export interface Change {
   readonly from: number;
@@ -84,39 +37,6 @@ const [risingAim, fallingAim] = [0.75, 0.6];
 /** Of the objective: the latency to come that makes the law look at the load, and the wait that is an alarm whatever the load. */
 const [early, alarm] = [1.1, 2];
 const mostPatience = 32;
-
-interface Spans {
-  /** Over which the load of the moment is counted; over which a lasting one is, which is also the rest before a fall. */
-  readonly moment: number;
-  readonly rest: number;
-  /** In which a rise is to have worked a backlog off. */
-  readonly drain: number;
-  /** Over which latencies are looked at. */
-  readonly latencies: number;
-}
-
-/** Milliseconds, by the objective. */
-function spansOf(objectiveMs: number): Spans {
-  const rest = Math.max(2000, 20 * objectiveMs);
-  return { moment: Math.max(300, 3 * objectiveMs), rest, drain: rest / 2, latencies: 3 * rest };
-}
-
-export function controlState({ work }: ControlSettings, now: number): ControlState {
-  return {
-    rung: 0,
-    service: serviceModel(work),
-    calls: [],
-    looks: [],
-    changedAt: now,
-    direction: undefined,
-    pressedAt: -Infinity,
-    patience: 1,
-    patienceAt: now,
-    burstiness: 1,
-    p95: undefined,
-    exhausted: false,
-  };
-}
 
 /** The state after a look, and the change that it asks for, if any. */
 export function control(
@@ -179,62 +99,6 @@ function observe({ objectiveMs }: ControlSettings, before: ControlState, sample:
     if (foretold < Infinity) burstiness += (ratio - burstiness) * (1 - Math.exp(-ended.length / (5 * leastCalls)));
   }
   return { ...before, service, calls, looks, patience, patienceAt, burstiness, p95 };
-}
-
-/** Of the calls, those that named a budget of their own: their share, and the mean work of one, milliseconds. */
-interface OwnCalls {
-  readonly share: number;
-  readonly workMs: number;
-}
-
-function ownCallsOf(calls: readonly EndedCall[]): OwnCalls {
-  let [ran, own, workMs] = [0, 0, 0];
-  for (const { rung, cost } of calls) {
-    if (!cost) continue;
-    ran++;
-    if (rung !== undefined) continue;
-    own++;
-    workMs += cost.workMs;
-  }
-  return { share: ran > 0 ? own / ran : 0, workMs: own > 0 ? workMs / own : 0 };
-}
-
-/** A load, and the milliseconds that it was counted over. */
-interface Counted extends Load {
-  readonly over: number;
-}
-
-/** The load of a span, or of as much of it as has been seen: the calls whose budget the law sets, and what all else takes of the worker. */
-function loadOf(own: OwnCalls, { now, others }: Sample, looks: readonly Look[], span: number): Counted {
-  let [arrived, from] = [0, now];
-  // A look counts what came since the one before it, so the oldest one tells the time alone.
-  for (let at = looks.length - 1; at > 0 && looks[at]!.at > now - span; at--) {
-    arrived += looks[at]!.arrived;
-    from = looks[at - 1]!.at;
-  }
-  const rate = now > from ? arrived / (now - from) : 0;
-  return { rate: rate * (1 - own.share), others: others + rate * own.share * own.workMs, over: now - from };
-}
-
-interface View {
-  readonly moment: Load;
-  /** As much load as there is beyond what chance explains: the most over several spans, each a standard deviation less. */
-  readonly certain: Load;
-  /** The greater of the loads of half a rest and of a whole one. */
-  readonly lasting: Load;
-}
-
-function viewOf({ objectiveMs }: ControlSettings, { calls, looks }: ControlState, sample: Sample): View {
-  const { moment, rest } = spansOf(objectiveMs);
-  const own = ownCallsOf(calls);
-  const spans = [moment, rest / 2, rest] as const;
-  const [now, half, whole] = spans.map((span) => loadOf(own, sample, looks, span)) as [Counted, Counted, Counted];
-  const rates = [now, half, whole].map(({ rate, over }) => (over > 0 ? Math.max(0, rate - Math.sqrt(rate / over)) : 0));
-  return {
-    moment: now,
-    certain: { ...now, rate: Math.max(...rates) },
-    lasting: half.rate > whole.rate ? half : whole,
-  };
 }
 
 interface Pressure {

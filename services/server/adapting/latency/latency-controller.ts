@@ -1,10 +1,12 @@
 import type { Registry } from '../../../../libs/telemetry/metrics.js';
 import type { Logger } from '../../../../libs/telemetry/log.js';
-import { type Catalog, type CatalogListener, readyVersions } from '../../catalog/catalog.js';
+import type { Catalog, CatalogListener } from '../../catalog/catalog.js';
+import { readyVersions } from '../../catalog/version-table.js';
 import { isClassifier, type ServedClassifier, type ServedVersion } from '../../catalog/served-version.js';
 import { type BudgetPolicy, manifestBudget } from '../../inference/budget.js';
 import type { InferenceObserver, InferenceRecord } from '../../inference/record.js';
-import { type Change, control, type ControlState, controlState } from './control-law.js';
+import { type Change, control } from './control-law.js';
+import { type ControlState, controlState } from './control-state.js';
 import { ControllerMetrics, type ControllerReading } from './controller-metrics.js';
 import { type Ladder, ladderOf } from './ladder.js';
 import { type LatencyObjective, objectiveOf } from './objective.js';

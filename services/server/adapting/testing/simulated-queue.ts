@@ -1,5 +1,6 @@
 import { randomFor } from '../../../../libs/data/random.js';
-import { type Change, control, type ControlSettings, controlState } from '../latency/control-law.js';
+import { type Change, control } from '../latency/control-law.js';
+import { type ControlSettings, controlState } from '../latency/control-state.js';
 import type { EndedCall } from '../latency/recent-calls.js';
 
 /** A queue in front of one worker, with the control law in the loop; times in milliseconds. */
