@@ -215,7 +215,14 @@ test('compare sets the versions of a language model side by side, in this proces
   assert.match(table.out, /tokens until the texts part/);
   assert.match(table.out, /mean KL to the first, a token of text/);
   assert.match(table.out, /Agreement and KL are of \d+ predictions/);
-  assert.match(await readFile(report, 'utf8'), /each token after p50/);
+  const shows = async (...parts: string[]) => {
+    const page = await readFile(report, 'utf8');
+    for (const part of parts) assert.ok(page.includes(part), part);
+  };
+  await shows('each token after p50', 'Loss by position');
+  const own = await run(['compare', ...local, ...settings, '--report', report]);
+  assert.equal(own.code, exitCodes.done, own.err);
+  await shows('Loss by position', 'Loss against bytes');
   const batched = await run(['compare', ...remote, ...settings, '--batch', '2']);
   assert.match(batched.err, /--batch: 2, expected 1 of a language model/);
 });

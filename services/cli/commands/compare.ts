@@ -18,6 +18,7 @@ import { withVersions, type MeasureOptions } from '../measure/session.js';
 import { checkWritable, emit, textTable, writeWhole } from '../output.js';
 import { createProgress, type Progress } from '../progress.js';
 import { renderComparison } from '../report/comparison-report.js';
+import { shapeOf, type TextShape } from '../report/text-shape.js';
 import { secretsOf } from '../transport-options.js';
 import { withDataOptions } from './evaluate.js';
 
@@ -35,6 +36,8 @@ interface Options extends Omit<MeasureOptions, 'repository'>, ComparisonSettings
 interface Compared {
   readonly result: ComparisonResult;
   readonly data: { readonly name: string; readonly digest: string };
+  /** Of the versions of a language model, where their manifests are at hand. */
+  readonly shapes?: readonly TextShape[];
 }
 
 export function compareCommand(context: Context): Command {
@@ -77,12 +80,12 @@ async function run(options: Options, context: Context): Promise<void> {
   if (json !== undefined && json !== '-') await checkWritable(json);
   const progress = createProgress(context);
   try {
-    const { result, data } = await compared(options, progress, context);
+    const { result, data, shapes = [] } = await compared(options, progress, context);
     progress.stop();
     const table = comparisonTable(result);
     const notes = comparisonNotes(result, { data: data.name, server: options.server });
     if (report !== undefined) {
-      await writeWhole(report, renderComparison({ model: options.name, result, table, notes, data }));
+      await writeWhole(report, renderComparison({ model: options.name, result, table, notes, data, shapes }));
     }
     const document = {
       model: options.name,
@@ -166,7 +169,7 @@ async function textsInProcess(
   const settings = textSettingsOf(options);
   const samples = await openTextSamples(options);
   const versions = options.versions ?? (await (await openRepository(repository)).listVersions(name));
-  const result = await withLocalText({ repository, name, versions, warmUp: true }, signal, async (loaded) => {
+  const compared = await withLocalText({ repository, name, versions, warmUp: true }, signal, async (loaded) => {
     const lanes = loaded.map(({ source, served }) => textLaneOf(source, served, options));
     const source = await promptsOf(
       samples.texts,
@@ -174,9 +177,11 @@ async function textsInProcess(
       options,
       signal,
     );
-    return compareLanes(lanes, source, settings, { signal, meter, progress: progress.report.bind(progress) });
+    const hooks = { signal, meter, progress: progress.report.bind(progress) };
+    const result = await compareLanes(lanes, source, settings, hooks);
+    return { result, shapes: loaded.map(({ served }) => shapeOf(served.manifest)) };
   });
-  return { result, data: samples };
+  return { ...compared, data: samples };
 }
 
 async function servesText(client: InferenceClient, { name, versions = [] }: Options): Promise<boolean> {

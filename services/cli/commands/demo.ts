@@ -42,7 +42,11 @@ export function demoCommand(context: Context): Command {
     .option('--units <list>', `what may be removed: ${UNITS.join(', ')}`, wordsOf(UNITS), ['tokens'])
     .option('--images <n>', 'test images streamed', integer({ min: 1 }), 300)
     .option('--seed <n>', 'of all draws', integer(), 0)
-    .option('--output <folder>', 'gets the repository and report.html', 'demo-output')
+    .option(
+      '--output <folder>',
+      'gets the repository and report.html; with --text also text/report.html',
+      'demo-output',
+    )
     .optionsGroup('A language model:')
     .option('--text', 'after the images the same for a language model: prune, serve, stream the same prompts, compare')
     .option('--text-model <folder>', 'its checkpoint (default: the bundled one)', bundled('demo-brown'))
@@ -67,7 +71,7 @@ async function run(options: Options, context: Context): Promise<void> {
   const samples = text.versions.map(({ version, sample }) => `version ${version}: ${JSON.stringify(sample)}`);
   shown.push(
     `\n${textTable(text.table.head, text.table.rows)}\n…${JSON.stringify(text.prompt.slice(-60))} goes on\n${samples.join('\n')}`,
-    `${text.seconds.toFixed(0)} s`,
+    `${text.seconds.toFixed(0)} s\n${text.report}`,
   );
   await emit(context, shown.join('\n'), { ...images, text }, options.json);
 }

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
@@ -23,7 +23,7 @@ test('the demo of text prunes, serves and streams, and its perplexity is that of
   const { modelDirectory: model, data } = await writeSmallText(root);
   const context = { stdout: new PassThrough(), stderr: new PassThrough(), signal: new AbortController().signal };
   const [prompts, windows] = [3, 5];
-  const { versions, table, prompt } = await runTextDemo(
+  const { versions, table, prompt, report } = await runTextDemo(
     {
       ...{ model, data, testData: data, lossBudget: 0.2, units: ['heads', 'neurons'], samples: 60 },
       ...{ prompts, windows, seed: 1, output: join(root, 'output') },
@@ -43,6 +43,18 @@ test('the demo of text prunes, serves and streams, and its perplexity is that of
   for (const { tokensPerSecond, firstTokenMs } of versions) assert.ok(tokensPerSecond > 0 && firstTokenMs.p50 > 0);
   assert.deepEqual(table.head, ['', 'version 1 (unpruned)', 'version 2 (curvature)']);
   assert.ok(table.rows.some(([what]) => what === 'joules per token'));
+
+  const page = await readFile(report, 'utf8');
+  assert.doesNotMatch(page, /<script|https?:\/\/(?!www\.w3\.org)/);
+  for (const part of [
+    'perplexity of a token',
+    'mean KL to the first',
+    'Loss against FLOPs',
+    'Loss against bytes',
+    'Loss by position',
+    'What each block kept',
+  ])
+    assert.ok(page.includes(part), part);
 
   // The canonical graph on the windows that the seed draws.
   const tokenizer = await openTokenizer(join(model, 'tokenizer.json'));

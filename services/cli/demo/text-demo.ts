@@ -4,11 +4,17 @@ import { openText } from '../../../libs/data/text/open.js';
 import { openTokenizer, type Tokenizer } from '../../../libs/data/text/tokenizer.js';
 import { textManifest } from '../../../libs/store/manifest.js';
 import { openRepository } from '../../../libs/store/repository.js';
+import type { InferenceClient } from '../../server/client.js';
 import type { Context } from '../context.js';
+import { openTextSamples, remoteTexts } from '../measure/compare-texts.js';
+import { comparisonNotes, comparisonTable } from '../measure/comparison-table.js';
+import { writeWhole } from '../output.js';
 import { createProgress } from '../progress.js';
+import { type ComparisonReport, renderComparison } from '../report/comparison-report.js';
+import { shapeOf } from '../report/text-shape.js';
 import { withServedPair } from './pair.js';
 import { summariseText, textDemoTable, type TextVersionSummary } from './text-summary.js';
-import { continuePrompts, judgeTexts, type Excerpt } from './text-traffic.js';
+import { continuePrompts, judgeTexts, type Excerpt, type TextTraffic } from './text-traffic.js';
 
 export interface TextDemoOptions {
   /** A checkpoint folder of a language model. */
@@ -36,6 +42,8 @@ export interface TextDemoResult {
   /** The prompt of the samples. */
   readonly prompt: string;
   readonly seconds: number;
+  /** The report's file. */
+  readonly report: string;
 }
 
 const name = 'demo-text';
@@ -66,9 +74,22 @@ export async function runTextDemo(options: TextDemoOptions, context: Context): P
       const rows = manifests.map((manifest, at) =>
         summariseText(manifest, continuations[at]!, losses[at]!, losses[0]!),
       );
+      const table = textDemoTable(rows);
+      const report = join(output, 'report.html');
+      const compared = await compareOn(
+        client,
+        options,
+        { versions, tokens: prompts[0]!.ids.length, maxTokens },
+        traffic,
+      );
+      await writeWhole(
+        report,
+        renderComparison({ ...compared, model: name, lead: table, shapes: manifests.map(shapeOf) }),
+      );
       return {
         versions: rows,
-        table: textDemoTable(rows),
+        table,
+        report,
         prompt: tokenizer.decode(prompts[0]!.ids),
         seconds: (performance.now() - started) / 1000,
       };
@@ -76,6 +97,27 @@ export async function runTextDemo(options: TextDemoOptions, context: Context): P
   } finally {
     progress.stop();
   }
+}
+
+/** The server's own comparison of the versions on unseen text: where they part from each other, and by how much. */
+async function compareOn(
+  client: InferenceClient,
+  { testData, prompts, seed }: TextDemoOptions,
+  {
+    versions,
+    tokens,
+    maxTokens,
+  }: { readonly versions: readonly number[]; readonly tokens: number; readonly maxTokens: number },
+  { signal, progress }: Pick<TextTraffic, 'signal' | 'progress'>,
+): Promise<Pick<ComparisonReport, 'result' | 'table' | 'notes' | 'data'>> {
+  const data = await openTextSamples({ data: testData, samples: prompts, seed, promptTokens: tokens });
+  const asked = { model: name, versions, maxTokens, promptTokens: tokens, batch: 1, concurrency: 1, warmup: 1 };
+  const result = await client.compare({ ...asked, seed, confidence: 0.95 }, remoteTexts(data, signal), {
+    signal,
+    progress: ({ stage, done, total, unit }) => progress({ stage, done: Number(done), total: Number(total), unit }),
+  });
+  const notes = comparisonNotes(result, { data: data.name, server: '127.0.0.1' });
+  return { result, table: comparisonTable(result), notes, data };
 }
 
 /** Prompts and windows of unseen text, drawn by seed: half a context to be continued by a quarter, and nearly whole ones to be judged. */

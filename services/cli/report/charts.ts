@@ -70,18 +70,46 @@ export function headHeatMap({ values }: HeadSensitivity): Html {
 
 /** Accuracy against FLOPs over the budgets; the unpruned model is a point of its own. */
 export function accuracyCurve(points: readonly CurvePoint[]): Html {
-  const swept = points.filter(({ budget }) => budget !== null).sort((a, b) => a.flops - b.flops);
-  const dense = points.filter(({ budget }) => budget === null);
   const values = points.map(({ accuracy }) => 100 * accuracy);
   const margin = Math.max(0.5, (Math.max(...values) - Math.min(...values)) * 0.15);
-  const series = (list: readonly CurvePoint[], name: string, color: string, symbol: string) => ({
+  const of = ({ name, budget, flops, accuracy }: CurvePoint) => ({
+    name,
+    pruned: budget !== null,
+    x: flops,
+    y: 100 * accuracy,
+  });
+  return tradeOff(points.map(of), 'FLOPs per image', {
+    name: 'accuracy, %',
+    min: Math.max(0, Math.floor((Math.min(...values) - margin) * 2) / 2),
+    max: Math.min(100, Math.ceil((Math.max(...values) + margin) * 2) / 2),
+  });
+}
+
+/** A model at some cost, and how good or bad it is there. */
+export interface TradeOffPoint {
+  readonly name: string;
+  readonly pruned: boolean;
+  readonly x: number;
+  readonly y: number;
+}
+
+/** How good or bad models are against what they cost: a line of the pruned ones, and the unpruned ones as points of their own. */
+export function tradeOff(
+  points: readonly TradeOffPoint[],
+  cost: string,
+  measure: { readonly name: string; readonly min?: number; readonly max?: number; format?(value: number): string },
+): Html {
+  const { name: measured, min, max, format } = measure;
+  const swept = points.filter(({ pruned }) => pruned).sort((a, b) => a.x - b.x);
+  const dense = points.filter(({ pruned }) => !pruned);
+  const series = (list: readonly TradeOffPoint[], name: string, color: string, symbol: string) => ({
     type: 'line',
     name,
     color,
     symbol,
     symbolSize: 9,
     data: list.map((point) => ({
-      value: [point.flops, 100 * point.accuracy],
+      value: [point.x, point.y],
       label: {
         show: true,
         formatter: point.name,
@@ -92,11 +120,11 @@ export function accuracyCurve(points: readonly CurvePoint[]): Html {
     })),
   });
   return draw(720, 360, {
-    grid: { left: 60, right: 40, top: 30, bottom: 60 },
+    grid: { left: 70, right: 40, top: 30, bottom: 60 },
     xAxis: {
       ...axis,
       type: 'value',
-      name: 'FLOPs per image',
+      name: cost,
       nameLocation: 'middle',
       nameGap: 32,
       min: 0,
@@ -105,9 +133,10 @@ export function accuracyCurve(points: readonly CurvePoint[]): Html {
     yAxis: {
       ...axis,
       type: 'value',
-      name: 'accuracy, %',
-      min: Math.max(0, Math.floor((Math.min(...values) - margin) * 2) / 2),
-      max: Math.min(100, Math.ceil((Math.max(...values) + margin) * 2) / 2),
+      name: measured,
+      ...(min === undefined ? {} : { min }),
+      ...(max === undefined ? {} : { max }),
+      ...(format ? { axisLabel: { color: ink, formatter: format } } : {}),
     },
     series: [series(swept, 'pruned', '#54278f', 'circle'), series(dense, 'unpruned', '#d95f02', 'diamond')],
   });

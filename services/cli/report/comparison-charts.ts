@@ -112,3 +112,20 @@ export function intervalChart(rows: readonly IntervalRow[], options: { reference
     ],
   });
 }
+
+/** A value by its place behind a prompt, a line a version; the first place is 1. */
+export function positionChart(lines: readonly { readonly name: string; readonly values: readonly number[] }[]): Html {
+  return draw(720, 340, {
+    grid: { left: 70, right: 90, top: 40, bottom: 60 },
+    xAxis: { ...axis, type: 'value', name: 'place behind the prompt', nameLocation: 'middle', nameGap: 32, min: 1 },
+    yAxis: { ...axis, type: 'value', name: 'KL, nats', min: 0 },
+    series: lines.map(({ name, values }, at) => ({
+      type: 'line',
+      name,
+      color: colourOf(at + 1),
+      symbol: values.length < 40 ? 'circle' : 'none',
+      data: values.map((value, place) => [place + 1, value]),
+      endLabel: { show: true, formatter: name, color: colourOf(at + 1) },
+    })),
+  });
+}

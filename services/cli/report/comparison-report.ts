@@ -3,6 +3,8 @@ import type { ComparisonResult, Measure, VersionComparison } from '../../server/
 import { accuracyCurve } from './charts.js';
 import { type IntervalRow, intervalChart, latencyChart } from './comparison-charts.js';
 import { html, type Html } from './html.js';
+import { textSections } from './text-sections.js';
+import type { TextShape } from './text-shape.js';
 import { factsOf, renderPage, type Table, tableOf } from './page.js';
 
 /** Everything that the report of a comparison shows. */
@@ -13,16 +15,21 @@ export interface ComparisonReport {
   /** What was measured and how, a sentence each. */
   readonly notes: readonly string[];
   readonly data: { readonly name: string; readonly digest: string };
+  /** Of the versions of a language model, where their manifests are at hand. */
+  readonly shapes?: readonly TextShape[];
+  /** What else was measured, shown before the rest. */
+  readonly lead?: Table;
 }
 
 /** A comparison as one HTML file that needs nothing else. */
-export function renderComparison({ model, result, table, notes, data }: ComparisonReport): string {
+export function renderComparison({ model, result, table, notes, data, shapes = [], lead }: ComparisonReport): string {
   const { versions, samples, seed, warmup } = result;
   const numbers = versions.map(({ version }) => version).join(', ');
   return renderPage({
     title: `Heartwood: versions ${numbers} of ${model}`,
     summary: `${samples} samples of ${data.name}, answered by every version, interleaved.`,
     body: [
+      lead && tableOf(lead),
       tableOf(table),
       ...notes.map((note) => html`<p>${note}</p>`),
       html`<h2>Latency</h2>
@@ -31,6 +38,7 @@ export function renderComparison({ model, result, table, notes, data }: Comparis
       ratiosOf(versions, result.confidence),
       sharesOf(versions, result.confidence),
       curveOf(versions),
+      ...textSections(versions, shapes),
       factsOf([
         ['data', `${data.name}, digest ${data.digest}`],
         ['requests not counted, of each version', String(warmup)],
