@@ -7,8 +7,8 @@
  * larger than the caches), measured between the rounds.
  *
  * Rates are the engine's of the server (services/server/generation): one stream, and eight by continuous batching. Beside them the bare loop (a
- * run of the graph, the likeliest token, the next run) and one stream of `heartwood serve` through gRPC, from a process of its own, in turn with
- * it. What is not under way at the moment is idle; medians over the rounds, and of ratios the medians of each round's.
+ * run of the graph, the likeliest token, the next run); what gRPC takes of it is `npm run bench:streams`'. What is not under way at the moment is
+ * idle; medians over the rounds, and of ratios the medians of each round's.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
@@ -17,13 +17,10 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import { pythiaShapes } from '../libs/models/testing/random-causal.js';
-import { createRuntime, type Runtime } from '../libs/runtime/runtime.js';
+import { createRuntime } from '../libs/runtime/runtime.js';
 import { median } from '../libs/pruning/statistics/quantiles.js';
-import { greedy } from '../services/server/generation/request.js';
-import { connectInference, type InferenceClient } from '../services/server/client.js';
 import { openBandwidth, type Bandwidth } from './support/bandwidth/bandwidth.js';
 import { bareLoop, engineStream, rateOf } from './support/generation/rates.js';
-import { publishSubject } from './support/generation/served-subject.js';
 import {
   bytesOfToken,
   loadSubject,
@@ -35,24 +32,21 @@ import {
   type WeightBits,
 } from './support/generation/subject.js';
 import { barOf, printBars, writeOutcome, type Bar } from './support/outcome.js';
-import { startServed } from './support/served.js';
 
 const promptLength = 64;
 const batch = 8;
 const leastUse: Readonly<Partial<Record<WeightBits, number>>> = { 32: 0.75, 4: 0.6 };
 const leastGain = 4;
-const mostStreamCost = 0.03;
 
 interface Row {
   readonly model: string;
   readonly bits: WeightBits;
   /** Bytes that a token reads, 10⁶: the mean over the tokens of a stream. */
   readonly megabytes: number;
-  /** Tokens per second: the bare loop, one stream of the engine, eight of it together, one stream through gRPC. */
+  /** Tokens per second: the bare loop, one stream of the engine, eight of it together. */
   readonly bare: number;
   readonly engine: number;
   readonly batched: number;
-  readonly grpc: number;
   /** GB/s. */
   readonly read: number;
   readonly bandwidth: number;
@@ -64,7 +58,6 @@ interface Round {
   readonly bare: number;
   readonly engine: number;
   readonly batched: number;
-  readonly grpc: number;
   readonly bandwidth: number;
 }
 
@@ -94,7 +87,7 @@ try {
     for (const bits of options.bits.split(',').map(Number) as WeightBits[]) {
       const subject = await subjectOf(checkpoint, bits, join(directory, 'work'));
       console.error(`pythia-${size}, ${bits} bits: written`);
-      report(size, subject, await measured(subject, directory));
+      report(size, subject, await measured(subject));
     }
     await rm(directory, { recursive: true, force: true });
   }
@@ -105,29 +98,16 @@ try {
 print();
 await writeOutcome(options.json, { bench: 'decode', rows, bars });
 
-async function measured(subject: Subject, directory: string): Promise<Round[]> {
-  const repository = join(directory, `models-${subject.bits}`);
-  const name = 'subject';
-  await publishSubject(repository, name, subject);
+async function measured(subject: Subject): Promise<Round[]> {
   const runtime = createRuntime({ workers: 1, threads, spinning: true });
-  const served = await startServed(repository, [{ name, versions: [1] }], ['--threads', String(threads)]);
-  const client = connectInference(served.address);
   try {
-    return await inTurn(runtime, await loadSubject(runtime, subject), client, subject);
+    return await inTurn(await loadSubject(runtime, subject), subject);
   } finally {
-    client.close();
-    await served.stop();
     await runtime.close();
-    await rm(repository, { recursive: true, force: true });
   }
 }
 
-async function inTurn(
-  runtime: Runtime,
-  loaded: LoadedSubject,
-  client: InferenceClient,
-  { spec }: Subject,
-): Promise<Round[]> {
+async function inTurn(loaded: LoadedSubject, { spec }: Subject): Promise<Round[]> {
   const engine = await loaded.engine({ generationRows: batch, generationContext: promptLength + tokens });
   const taken: Round[] = [];
   // The first round warms up and is not counted; every prompt is a new one, so that none is taken over.
@@ -135,13 +115,12 @@ async function inTurn(
     const prompt = (which: number) => promptOf(promptLength, spec.vocabulary, 100 * round + which);
     const gigabytes = await settled(bandwidth);
     const bare = rateOf([await bareLoop(loaded, prompt(0), tokens)]);
-    const grpc = rateOf([await grpcStream(client, prompt(1))]);
-    const alone = rateOf([(await engineStream(engine, prompt(2), tokens)).times]);
+    const alone = rateOf([(await engineStream(engine, prompt(1), tokens)).times]);
     const together = await Promise.all(
-      Array.from({ length: batch }, (_, row) => engineStream(engine, prompt(3 + row), tokens)),
+      Array.from({ length: batch }, (_, row) => engineStream(engine, prompt(2 + row), tokens)),
     );
     const batched = rateOf(together.map(({ times }) => times));
-    if (round > 0) taken.push({ bare, engine: alone, batched, grpc, bandwidth: gigabytes });
+    if (round > 0) taken.push({ bare, engine: alone, batched, bandwidth: gigabytes });
   }
   await engine.close();
   await loaded.session.dispose();
@@ -152,15 +131,6 @@ async function inTurn(
 async function settled(memory: Bandwidth): Promise<number> {
   await pause(200);
   return memory.measure();
-}
-
-async function grpcStream(client: InferenceClient, prompt: readonly number[]): Promise<number[]> {
-  const asked = { model: 'subject', prompt, sampling: greedy, maxTokens: tokens, ignoreEos: true };
-  const times: number[] = [];
-  for await (const event of client.generate(asked, new AbortController().signal)) {
-    if (event.kind === 'text') for (let i = 0; i < event.tokens.length; i++) times.push(performance.now());
-  }
-  return times;
 }
 
 function report(size: string, subject: Subject, taken: readonly Round[]): void {
@@ -174,7 +144,6 @@ function report(size: string, subject: Subject, taken: readonly Round[]): void {
     ...{ model, bits, megabytes: bytes / 1e6, engine, use, read: (engine * bytes) / 1e9 },
     bare: of((round) => round.bare),
     batched: of((round) => round.batched),
-    grpc: of((round) => round.grpc),
     bandwidth: of((round) => round.bandwidth),
   });
   const name = `${model}, ${bits === 32 ? 'float32' : `${bits} bits`}`;
@@ -184,26 +153,13 @@ function report(size: string, subject: Subject, taken: readonly Round[]): void {
     const gain = of((round) => round.batched / round.engine);
     bars.push(barOf(`${name}: tokens/s of ${batch} streams ÷ of one`, gain, '>=', leastGain));
   }
-  const cost = of((round) => 1 - round.grpc / round.bare);
-  bars.push(barOf(`${name}: tokens/s lost through gRPC, of the bare loop's`, cost, '<=', mostStreamCost));
 }
 
 function print(): void {
-  const head = [
-    'model',
-    'bits',
-    'MB/token',
-    'bare tok/s',
-    'engine',
-    `${batch} streams`,
-    'gRPC',
-    'GB/s read',
-    'GB/s',
-    'use',
-  ];
+  const head = ['model', 'bits', 'MB/token', 'bare tok/s', 'engine', `${batch} streams`, 'GB/s read', 'GB/s', 'use'];
   const table = new Table({ head });
   for (const row of rows) {
-    const rates = [row.bare, row.engine, row.batched, row.grpc, row.read, row.bandwidth].map((rate) => rate.toFixed(1));
+    const rates = [row.bare, row.engine, row.batched, row.read, row.bandwidth].map((rate) => rate.toFixed(1));
     table.push([row.model, row.bits, row.megabytes.toFixed(0), ...rates, row.use.toFixed(2)]);
   }
   console.log(table.toString());

@@ -11,6 +11,8 @@ export interface StreamedRate {
   readonly tokensPerSecond: number;
   /** CPU that this process, the client, took: of all cores of the machine, over the whole time. */
   readonly clientShare: number;
+  /** How many tokens a message brings, in the mean. */
+  readonly tokensPerPiece: number;
 }
 
 /**
@@ -41,5 +43,6 @@ export async function streamedRate(
   const from = Math.max(...streams.map((arrivals) => arrivals[0]!.at));
   const to = Math.min(...streams.map((arrivals) => arrivals.at(-1)!.at));
   const tokens = streams.flat().reduce((sum, each) => sum + (each.at > from && each.at <= to ? each.tokens : 0), 0);
-  return { tokensPerSecond: (1000 * tokens) / (to - from), clientShare };
+  const tokensPerPiece = (rows * steps) / streams.flat().length;
+  return { tokensPerSecond: (1000 * tokens) / (to - from), clientShare, tokensPerPiece };
 }
