@@ -1,8 +1,8 @@
 /** The main job through real processes: prune from the command line (killed and started again), evaluate. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, watch } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -58,15 +58,8 @@ test('prune, killed with SIGKILL again and again, ends in the plan of a run that
     // Twice in the middle of it: each run starts a process of its own.
     const stages = [2, 4][kills] ?? Infinity;
     const { child, ended } = start(pruneArguments(repository));
-    const watcher = watch(jobs, { recursive: true }, () => {
-      void keptStages(jobs).then((now) => {
-        if (now >= stages) child.kill('SIGKILL');
-      });
-    });
-    // The job's folders come and go: one that is gone when the watcher looks into it is no failure.
-    watcher.on('error', () => undefined);
+    if (await reaches(child, jobs, stages)) child.kill('SIGKILL');
     const { code, signal, out, err } = await ended;
-    watcher.close();
     if (signal === 'SIGKILL') {
       kills++;
       continue;
@@ -81,6 +74,15 @@ test('prune, killed with SIGKILL again and again, ends in the plan of a run that
   }
 });
 
+/** Looks until a process has kept so many stages of its job; false when it has ended before. */
+async function reaches(child: ChildProcess, jobs: string, stages: number): Promise<boolean> {
+  while (child.exitCode === null && child.signalCode === null) {
+    if ((await keptStages(jobs)) >= stages) return true;
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  return false;
+}
+
 async function keptStages(jobs: string): Promise<number> {
   const files = await readdir(jobs, { recursive: true }).catch(() => []);
   return files.filter((name) => name.endsWith('.checkpoint')).length;
@@ -88,10 +90,15 @@ async function keptStages(jobs: string): Promise<number> {
 
 test('of two processes at the same job one does it and the other says so', async () => {
   const repository = join(root, 'twice');
-  const both = await Promise.all([start(pruneArguments(repository)).ended, start(pruneArguments(repository)).ended]);
-  const [done, refused] = both.sort((a, b) => a.code! - b.code!);
+  const first = start(pruneArguments(repository));
+  assert.ok(await reaches(first.child, join(repository, '.jobs'), 1));
+  // It stands still at its job until the other one has come.
+  first.child.kill('SIGSTOP');
+  const refused = await start(pruneArguments(repository)).ended;
+  first.child.kill('SIGCONT');
+  const done = await first.ended;
   assert.equal(done.code, 0, done.err);
-  assert.equal(refused.code, 1);
+  assert.equal(refused.code, 1, 'the first one was at work still');
   assert.match(refused.err, /^heartwood: [^\n]*: another process is at the same job\n$/);
 });
 

@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -11,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { uniformInt } from 'pure-rand/distribution/uniformInt';
 import { xoroshiro128plus } from 'pure-rand/generator/xoroshiro128plus';
 import { openRepository } from '../libs/store/repository.js';
+import { freePort } from '../libs/store/testing/free-port.js';
 import { findPostgresql, startPostgresql } from '../libs/store/testing/postgresql.js';
 import { connectPruning, type Job, JobState } from '../services/pruner/client.js';
 import type { PrunerOptions } from '../services/pruner/options.js';
@@ -37,8 +37,10 @@ class PrunerProcess {
   /** Called at every step, while the child goes on. */
   onStep: () => void = () => undefined;
 
-  constructor(options: PrunerOptions) {
-    this.child = spawn(process.execPath, [program, JSON.stringify(options)], { stdio: ['ignore', 'pipe', 'inherit'] });
+  /** @param last the step that it never gets beyond; undefined: it does all of them */
+  constructor(options: PrunerOptions, last?: string) {
+    const given = [JSON.stringify(options), ...(last === undefined ? [] : [last])];
+    this.child = spawn(process.execPath, [program, ...given], { stdio: ['ignore', 'pipe', 'inherit'] });
     living.add(this.child);
     this.child.once('close', () => living.delete(this.child));
     const lines = createInterface({ input: this.child.stdout! });
@@ -59,15 +61,6 @@ class PrunerProcess {
     this.child.kill(signal);
     await closed;
   }
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1');
-  await once(probe, 'listening');
-  const { port } = probe.address() as { port: number };
-  probe.close();
-  await once(probe, 'close');
-  return port;
 }
 
 async function optionsFor(name: string, database?: string): Promise<PrunerOptions> {
@@ -103,35 +96,37 @@ async function outcome(options: PrunerOptions, job: Job) {
   return { job, plan: JSON.stringify(manifest.plan), versions: await repository.listVersions(name) };
 }
 
+/** A kill comes a little after the step that calls for it; `last` is a later one, beyond which that life never gets, however late the kill is. */
+interface Death {
+  readonly step: string;
+  readonly last: string;
+}
+
 /**
  * Runs a job to its end, killing the pruner at the given step of each of its lives, with one client that watches all along; then, in
  * the last life, the same job again undisturbed.
  */
-async function killed(name: string, deaths: readonly string[], database?: string) {
+async function killed(name: string, deaths: readonly Death[], database?: string) {
   const options = await optionsFor(name, database);
   const client = connectPruning(`127.0.0.1:${options.port}`);
   const lives: string[][] = [];
-  let pruner = new PrunerProcess(options);
+  const born = () => new PrunerProcess(options, deaths[lives.length]?.last);
+  let pruner = born();
   await pruner.ready;
   const { id } = await client.create(wish, 'disturbed');
   const watched = finished(client.watch(id));
   // It is awaited below; until then its failure is not to count as unhandled.
-  const ended = watched.then(
-    () => undefined,
-    () => undefined,
-  );
-  for (const death of deaths) {
-    const reached = new Promise<void>((resolve) => {
-      pruner.onStep = () => void (pruner.steps.includes(death) && resolve());
+  watched.catch(() => undefined);
+  for (const { step } of deaths) {
+    await new Promise<void>((resolve) => {
+      pruner.onStep = () => void (pruner.steps.includes(step) && resolve());
       pruner.onStep();
     });
-    // A kill comes a little after the step that calls for it; the job may have ended by then.
-    await Promise.race([reached, ended]);
     await pruner.end('SIGKILL');
     lives.push(pruner.steps);
-    pruner = new PrunerProcess(options);
+    pruner = born();
     await pruner.ready;
-    await client.waitUntilReady(30_000);
+    await client.waitUntilReady(300_000);
     assert.equal((await client.create(wish, 'disturbed')).id, id, 'creating it again changes nothing');
   }
   const disturbed = await outcome(options, await watched);
@@ -158,12 +153,12 @@ for (const kind of ['embedded', 'postgresql'] as const) {
       const generator = xoroshiro128plus(kind === 'embedded' ? 5 : 6);
       // Somewhere in two stages, and when the version has just been published but the job does not know it yet.
       const deaths = [
-        `draw ${uniformInt(generator, 1, SIZE)}`,
-        `iterate ${uniformInt(generator, 1, 2 * SIZE)}`,
-        'write 1',
+        { step: `draw ${uniformInt(generator, 1, SIZE)}`, last: 'iterate 1' },
+        { step: `iterate ${uniformInt(generator, 1, 2 * SIZE)}`, last: 'plan 1' },
+        { step: 'write 1', last: 'write 1' },
       ];
       const { lives, disturbed, undisturbed } = await killed(kind, deaths, server?.url);
-      assert.ok(disturbed.job.attempts > 1);
+      assert.equal(disturbed.job.attempts, 1 + deaths.length);
       assert.deepEqual(disturbed.versions, [1], 'published once');
       assert.equal(undisturbed.job.attempts, 1);
       assert.equal(disturbed.plan, undisturbed.plan);

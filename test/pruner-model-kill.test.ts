@@ -55,7 +55,7 @@ async function job(folder: string, kills: readonly string[]): Promise<{ last: Jo
     let last: Job | undefined;
     let down = false;
     try {
-      await client.waitUntilReady(30_000);
+      await client.waitUntilReady(300_000);
       id ??= (await client.create(wish)).id;
       for await (const state of client.watch(id)) {
         last = state;

@@ -48,7 +48,7 @@ describe('a job that workers share', { skip }, () => {
   });
 
   async function start(command: 'pruner' | 'worker', argv: readonly string[]): Promise<Service> {
-    const common = ['--host', '127.0.0.1', '--metrics-port', '0', '--lease-seconds', '2', '--database', server.url];
+    const common = ['--host', '127.0.0.1', '--metrics-port', '0', '--lease-seconds', '5', '--database', server.url];
     const child = spawn(process.execPath, [main, command, ...common, ...argv], { stdio: ['ignore', 'ignore', 'pipe'] });
     const exited = once(child, 'exit');
     const ready = await new Promise<Service['ready']>((resolve, reject) => {

@@ -241,7 +241,7 @@ describe('opening and closing', () => {
       console.log(typeof (await meter.joules()));`;
     const file = join(board.root, 'reader.mjs');
     writeFileSync(file, script);
-    const child = spawnSync(process.execPath, [file], { timeout: 20_000 });
+    const child = spawnSync(process.execPath, [file], { timeout: 300_000 });
     assert.equal(child.stdout.toString(), 'number\n', child.stderr.toString());
     assert.equal(child.status, 0);
   });

@@ -6,6 +6,7 @@ import { after, before, beforeEach, test } from 'node:test';
 import { createClient } from 'nice-grpc';
 import { HeartwoodError } from '../../libs/errors/error.js';
 import { openRepository } from '../../libs/store/repository.js';
+import type { Entered } from '../../libs/store/testing/matrix-work.js';
 import { createLogger } from '../../libs/telemetry/log.js';
 import { HealthCheckResponse_ServingStatus, HealthDefinition } from '../../proto/gen/grpc/health/v1/health.js';
 import { ServerReflectionDefinition } from '../../proto/gen/grpc/reflection/v1/reflection.js';
@@ -13,7 +14,7 @@ import { type ConnectionOptions, openChannel } from '../grpc/channel.js';
 import { makeAuthority, withoutOpenssl } from '../grpc/testing/certificates.js';
 import { connectPruning, type Job, JobState, type PruneWish, type PruningClient, StageState } from './client.js';
 import { type RunningPruner, startPruner } from './pruner.js';
-import { type Entered, matrixPruning } from './testing/matrix-pruning.js';
+import { matrixPruning } from './testing/matrix-pruning.js';
 import { startWorker } from './worker.js';
 
 const root = mkdtempSync(join(tmpdir(), 'heartwood-pruner-'));
@@ -37,7 +38,7 @@ const wish: PruneWish = { modelDirectory: model, data: 'demo:digits', lossBudget
 before(async () => {
   mkdirSync(model);
   writeFileSync(join(model, 'config.json'), '{}');
-  pruner = await startPruner(options, { logger, work: matrixPruning((stage, step) => hooks.entered(stage, step)) });
+  pruner = await startPruner(options, { logger, work: matrixPruning((...step) => hooks.entered(...step)) });
   client = connectPruning(`127.0.0.1:${pruner.grpcPort}`);
 });
 beforeEach(() => (hooks.entered = () => undefined));

@@ -39,13 +39,12 @@ test(
     };
     const options = (name: string) => ({ ...shared, dataDirectory: join(root, name), port: 0, metricsPort: 0 });
     let begun!: () => void;
-    let release!: () => void;
     const reached = new Promise<void>((resolve) => (begun = resolve));
-    const held = new Promise<void>((resolve) => (release = resolve));
-    const holding = matrixPruning((stage, step) => {
+    // Held until it is told to stop: else it might be done before it is.
+    const holding = matrixPruning((stage, step, signal) => {
       if (stage !== 'iterate' || step !== 2) return;
       begun();
-      return held;
+      return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
     });
     const pruner = await startPruner(options('pruner'), { logger, work: holding });
     const client = connectPruning(`127.0.0.1:${pruner.grpcPort}`);
@@ -71,9 +70,7 @@ test(
 
     client.close();
     seen.length = 0;
-    const stopping = pruner.stop();
-    release();
-    await stopping;
+    await pruner.stop();
     const job = await finished(inHand.id);
     assert.deepEqual([job.state, job.attempts], ['succeeded', 2]);
     assert.ok(!seen.includes('draw'), 'the stage that the pruner completed came from the database');

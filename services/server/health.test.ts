@@ -81,7 +81,7 @@ test('who watches is told of a model that comes, and of a version that goes', as
 });
 
 test('a stop says NOT_SERVING for every name before the port closes, then ends the watches', async () => {
-  const stopping = await liveServer({ stopDelayMs: 300 });
+  const stopping = await liveServer({ stopDelayMs: 3000 });
   // A channel of its own: the server's is closed by the test's own stop.
   const { channel } = openChannel(stopping.address);
   const client = createClient(HealthDefinition, channel);

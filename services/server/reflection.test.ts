@@ -24,7 +24,7 @@ const buf = join(dirname(createRequire(import.meta.url).resolve('@bufbuild/buf/p
 const run = promisify(execFile);
 const curl = async (...options: string[]) => {
   const flags = ['curl', '--http2-prior-knowledge', '--protocol', 'grpc', ...options];
-  return (await run(process.execPath, [buf, ...flags], { timeout: 60_000 })).stdout;
+  return (await run(process.execPath, [buf, ...flags], { timeout: 300_000 })).stdout;
 };
 const skip = existsSync(buf) ? false : 'buf is not installed';
 

@@ -22,7 +22,7 @@ export interface RunningPrometheus {
   get(path: string, parameters: Record<string, string>): Promise<unknown>;
 }
 
-/** Runs Prometheus, with a look at `target` (host:port) and at the rules four times a second, until the test ends. */
+/** Runs Prometheus, with a look at `target` (host:port) and at the rules every second, until the test ends. */
 export async function prometheus(
   context: TestContext,
   target: string,
@@ -34,7 +34,7 @@ export async function prometheus(
   writeFileSync(
     config,
     JSON.stringify({
-      global: { scrape_interval: '250ms', scrape_timeout: '250ms', evaluation_interval: '250ms' },
+      global: { scrape_interval: '1s', scrape_timeout: '1s', evaluation_interval: '1s' },
       rule_files: ruleFiles,
       scrape_configs: [{ job_name: 'heartwood', static_configs: [{ targets: [target] }] }],
     }),

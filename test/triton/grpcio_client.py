@@ -31,7 +31,7 @@ def call(name, request=None, compression=None):
     path = "/inference.GRPCInferenceService/" + name
     answer = message(name + "Response")
     method = channel.unary_unary(path, lambda m: m.SerializeToString(), answer.FromString)
-    return method(request or message(name + "Request")(), timeout=60, compression=compression)
+    return method(request or message(name + "Request")(), timeout=300, compression=compression)
 
 
 def infer_request(batch, **fields):
@@ -83,7 +83,7 @@ stream = channel.stream_stream(
 )
 requests = [infer_request(1, id=str(i)) for i in range(8)]
 requests[3].model_name = "absent"
-answers = list(stream(iter(requests), timeout=60))
+answers = list(stream(iter(requests), timeout=300))
 assert [a.infer_response.id for a in answers] == [str(i) for i in range(8)]
 assert [i for i, a in enumerate(answers) if a.error_message] == [3], answers
 assert all(a.infer_response.parameters["triton_final_response"].bool_param for a in answers)

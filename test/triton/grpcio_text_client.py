@@ -65,25 +65,25 @@ def final(response):
 
 metadata = channel.unary_unary(
     service + "ModelMetadata", lambda m: m.SerializeToString(), message("ModelMetadataResponse").FromString
-)(message("ModelMetadataRequest")(name="lm"), timeout=60)
+)(message("ModelMetadataRequest")(name="lm"), timeout=300)
 assert [t.name for t in metadata.inputs][:3] == ["text_input", "stream", "sampling_parameters"]
 config = channel.unary_unary(
     service + "ModelConfig", lambda m: m.SerializeToString(), message("ModelConfigResponse").FromString
-)(message("ModelConfigRequest")(name="lm"), timeout=60).config
+)(message("ModelConfigRequest")(name="lm"), timeout=300).config
 assert config.model_transaction_policy.decoupled and config.max_batch_size == 0
 print("ok metadata")
 
-whole = text_of(infer(request("The heartwood"), timeout=60))
+whole = text_of(infer(request("The heartwood"), timeout=300))
 assert whole.startswith("The heartwood") and len(whole) > len("The heartwood")
 print("ok once")
 
-answers = list(stream(iter([request("The heartwood", streamed=True, id="a")]), timeout=60))
+answers = list(stream(iter([request("The heartwood", streamed=True, id="a")]), timeout=300))
 assert all(not a.error_message and a.infer_response.id == "a" for a in answers)
 assert len(answers) > 2 and [final(a.infer_response) for a in answers] == [False] * (len(answers) - 1) + [True]
 assert "The heartwood" + "".join(text_of(a.infer_response) for a in answers) == whole
 print("ok stream")
 
-answers = list(stream(iter([request("The heartwood", streamed=True, empty_final=True)]), timeout=60))
+answers = list(stream(iter([request("The heartwood", streamed=True, empty_final=True)]), timeout=300))
 assert final(answers[-1].infer_response) and len(answers[-1].infer_response.outputs) == 0
 assert "The heartwood" + "".join(text_of(a.infer_response) for a in answers) == whole
 print("ok empty final response")
@@ -91,7 +91,7 @@ print("ok empty final response")
 requests = [request("The heartwood", streamed=True, id=str(i), parameters={"seed": i}) for i in range(6)]
 requests[2] = request("The heartwood", streamed=True, id="2", parameters={"top_p": 7})
 requests[4] = request("The heartwood", id="4", model_version="99")
-answers = list(stream(iter(requests), timeout=60))
+answers = list(stream(iter(requests), timeout=300))
 failed = [a.infer_response.id for a in answers if a.error_message]
 assert sorted(failed) == ["2", "4"], answers
 for i in ["0", "1", "3", "5"]:
@@ -100,7 +100,7 @@ for i in ["0", "1", "3", "5"]:
 print("ok errors")
 
 endless = request("The heartwood", parameters={"max_tokens": 900}, streamed=True)
-call = stream(iter([endless]), timeout=60)
+call = stream(iter([endless]), timeout=300)
 next(call)
 call.cancel()
 try:
@@ -109,5 +109,5 @@ try:
     raise AssertionError("a stream that was cancelled went on to its end")
 except grpc.RpcError as error:
     assert error.code() == grpc.StatusCode.CANCELLED
-assert text_of(infer(request("The heartwood"), timeout=60)) == whole
+assert text_of(infer(request("The heartwood"), timeout=300)) == whole
 print("ok cancellation")

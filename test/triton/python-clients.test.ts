@@ -36,7 +36,7 @@ async function conforms(
 ): Promise<string[]> {
   const live = await open({ loadControl: 'explicit', loadModels: ['*'] });
   try {
-    const { stdout } = await run(python, [script(name), `127.0.0.1:${live.grpcPort}`, ...rest], { timeout: 120_000 });
+    const { stdout } = await run(python, [script(name), `127.0.0.1:${live.grpcPort}`, ...rest], { timeout: 300_000 });
     return stdout.trim().split('\n');
   } finally {
     await live.stop();

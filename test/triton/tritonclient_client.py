@@ -65,7 +65,7 @@ answers = queue.Queue()
 client.start_stream(callback=lambda result, error: answers.put((result, error)))
 for number, model in enumerate(["net", "absent", "net"]):
     client.async_stream_infer(model, [pixels(1)], request_id=str(number), enable_empty_final_response=True)
-received = [answers.get(timeout=60) for _ in range(3)]
+received = [answers.get(timeout=300) for _ in range(3)]
 client.stop_stream()
 assert [error is not None for _, error in received] == [False, True, False], received
 for result, error in received:

@@ -7,7 +7,7 @@ import { HeartwoodError } from '../../errors/error.js';
 import type { Database } from '../database/database.js';
 import { openEmbedded } from '../database/embedded.js';
 import { openPostgresql } from '../database/postgresql.js';
-import { MATRIX_STAGES, type MatrixRequest, matrixWork } from '../testing/matrix-work.js';
+import { type Entered, MATRIX_STAGES, type MatrixRequest, matrixWork } from '../testing/matrix-work.js';
 import { findPostgresql, startPostgresql, type TestPostgresql } from '../testing/postgresql.js';
 import type { JobRecord } from './job.js';
 import { JobQueue } from './job-queue.js';
@@ -16,7 +16,6 @@ import { JobStore } from './job-store.js';
 import { Jobs, type OpenJobsOptions } from './jobs.js';
 import { pendingStage } from './stage-tracker.js';
 
-type Entered = (stage: string, step: number) => Promise<void> | void;
 const REQUEST: MatrixRequest = { seed: 7, size: 8, steps: 20 };
 const root = mkdtempSync(join(tmpdir(), 'heartwood-jobs-'));
 after(() => rmSync(root, { recursive: true, force: true }));

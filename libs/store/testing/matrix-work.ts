@@ -19,21 +19,24 @@ export interface MatrixPlan {
   digits: string;
 }
 
+/** Told of every step of the work, to hold or interrupt it there; the signal says when the work is to stop. */
+export type Entered = (stage: string, step: number, signal: AbortSignal) => Promise<void> | void;
+
 /**
- * Runs the computation. @param entered told of every step, to interrupt the work there
+ * Runs the computation.
  * @throws HeartwoodError INVALID_ARGUMENT for an empty matrix
  */
 export async function matrixWork(
   request: MatrixRequest,
   context: JobContext,
-  entered: (stage: string, step: number) => Promise<void> | void = () => undefined,
+  entered: Entered = () => undefined,
 ): Promise<MatrixPlan> {
   const { seed, size, steps } = request;
   if (size < 1) throw invalid(`size: expected at least 1, got ${size}`);
   const step = async (stage: string, done: number, total: number) => {
     context.signal.throwIfAborted();
     context.progress({ stage, done, total, unit: 'rows' });
-    await entered(stage, done);
+    await entered(stage, done, context.signal);
     await new Promise((resolve) => setImmediate(resolve));
   };
   const matrix = await context.checkpoint('draw', async () => {

@@ -1,12 +1,9 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openRepository } from '../../../libs/store/repository.js';
-import { matrixWork } from '../../../libs/store/testing/matrix-work.js';
+import { type Entered, matrixWork } from '../../../libs/store/testing/matrix-work.js';
 import { sampleDraft } from '../../../libs/store/testing/versions.js';
 import type { JobOutcome, PruneWork } from '../prune-work.js';
-
-/** Told of every step of the work, to interrupt it there. */
-export type Entered = (stage: string, step: number) => Promise<void> | void;
 
 /**
  * Work for tests of the service that needs no model: power iteration on a random matrix whose size is the request's `samples`,
@@ -16,7 +13,7 @@ export function matrixPruning(entered: Entered = () => undefined): PruneWork {
   return async (request, context) => {
     const size = request.samples ?? 8;
     const plan = await matrixWork({ seed: request.seed, size, steps: 2 * size }, context, entered);
-    await entered('write', 0);
+    await entered('write', 0, context.signal);
     return context.checkpoint<JobOutcome>('write', async () => {
       const repository = await openRepository(request.repository);
       const published = await repository.publish(
@@ -35,7 +32,7 @@ export function matrixPruning(entered: Entered = () => undefined): PruneWork {
         },
         { signal: context.signal },
       );
-      await entered('write', 1);
+      await entered('write', 1, context.signal);
       return published;
     });
   };

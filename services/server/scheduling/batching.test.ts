@@ -199,7 +199,10 @@ test('the work of a worker process that is killed is done by the one that replac
     let kills = 1;
     const started = () => {
       const [pid] = processes.processes().values();
-      if (kills-- > 0) setImmediate(() => process.kill(pid!, 'SIGKILL'));
+      if (kills-- <= 0) return;
+      // Stopped before it gets the run, it cannot come to its end however late the kill is.
+      process.kill(pid!, 'SIGSTOP');
+      setImmediate(() => process.kill(pid!, 'SIGKILL'));
     };
     const x: TensorValue = { type: 'float32', dims: [384, 384], data: new Float32Array(384 * 384).fill(1e-3) };
     const heavy = () => ({ feeds: { x }, batch: 1, outputs: ['y'], signal: new AbortController().signal, started });

@@ -125,10 +125,15 @@ test('a camera that is faster than the model gets answers to its newest frames, 
 });
 
 test('a frame that has not begun by its deadline is refused', async () => {
+  // The model is at another request when they come.
+  const pixels = { dims: [4, 3, 224, 224], data: new Float32Array(4 * 3 * 224 * 224) };
+  const other = server.client.infer({ model: 'slow', pixels });
+  await until(async () => (await server.metric('heartwood_model_running_requests{model="slow",version="1"}')) === 1);
   const settings = { model: 'slow', deadlineMs: 1 };
   const replies = await answers(
     Array.from({ length: 5 }, (_, i) => ({ settings, frame: { id: String(i), image: red } })),
   );
+  await other;
   assert.equal(replies.length, 5);
   assert.deepEqual(new Set(replies.map(({ error }) => error?.code)), new Set([Status.DEADLINE_EXCEEDED]));
 });
