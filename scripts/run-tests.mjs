@@ -2,10 +2,11 @@
 import { relative } from 'node:path';
 import { run } from 'node:test';
 import { inspect } from 'node:util';
+import { OpenTests } from './open-tests.mjs';
 import { root } from './prepare.mjs';
 
 /**
- * Runs the files, prints what failed as it fails, and the totals.
+ * Runs the files, prints what failed as it fails, and the totals. A file that takes too long is ended, and the test that it was at is named.
  * @param options.concurrency files at a time
  * @param options.timeout milliseconds that a file may take
  * @returns whether everything passed
@@ -13,6 +14,7 @@ import { root } from './prepare.mjs';
 export async function runTests(files, { concurrency, timeout }) {
   const results = { passed: [], failed: [], skipped: [] };
   const silent = new Set(files);
+  const open = new OpenTests();
   const shortName = (file) =>
     relative(root, file)
       .replace(/^dist\//, '')
@@ -28,8 +30,12 @@ export async function runTests(files, { concurrency, timeout }) {
     const kind = outcome === 'passed' && reason !== undefined ? 'skipped' : outcome;
     // A file that ended badly by itself is reported as a test with the file's path as its name.
     const name = event.name === event.file ? shortName(event.file) : `${shortName(event.file ?? '')}: ${event.name}`;
-    results[kind].push({ name, reason });
-    if (kind === 'failed') console.log(`✖ ${name}\n${describeFailure(failure)}\n`);
+    const hung = failure?.failureType === 'testTimeoutFailure' ? open.of(event.file) : undefined;
+    results[kind].push({ name: hung === undefined ? name : `${name}: ${hung}`, reason });
+    if (kind !== 'failed') return;
+    console.log(`✖ ${name}\n${describeFailure(failure)}`);
+    if (hung !== undefined) console.log(`    it was at: ${hung}`);
+    console.log();
   }
 
   function describeFailure(failure) {
@@ -41,6 +47,8 @@ export async function runTests(files, { concurrency, timeout }) {
 
   const started = performance.now();
   const stream = run({ files, concurrency, timeout });
+  stream.on('test:enqueue', (event) => open.enqueued(event));
+  for (const end of ['test:pass', 'test:fail']) stream.on(end, (event) => open.ended(event));
   stream.on('test:pass', (event) => record(event, 'passed'));
   stream.on('test:fail', (event) => record(event, 'failed'));
   stream.on('test:stderr', (event) => process.stderr.write(event.message));

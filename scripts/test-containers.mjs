@@ -41,7 +41,7 @@ try {
   process.env.HEARTWOOD_TEST_JETSON = jetson;
   process.env.HEARTWOOD_TEST_POSTGRESQL = services.postgresql;
   process.env.HEARTWOOD_TEST_PROMETHEUS = services.prometheus;
-  passed = await runTests(files, { concurrency: 1, timeout: 600_000 });
+  passed = await runTests(files, { concurrency: 1, timeout: 1_800_000 });
 } finally {
   await engine.stop();
 }
