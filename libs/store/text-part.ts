@@ -45,6 +45,8 @@ export function textPartSchema<T extends z.ZodType<string>>(fileName: T) {
     bytesPerToken: positive.exactOptional(),
     /** Mean bits of a weight of the matrices; absent: they are float32. */
     bits: z.number().positive().max(32).exactOptional(),
+    /** With stages: tokens of the prompt in the window that `flops.segments` are the cost of. Absent of older versions. */
+    costPrompt: positive.exactOptional(),
     defaults: defaultsSchema,
   });
 }

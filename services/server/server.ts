@@ -1,5 +1,6 @@
 import { createRequire } from 'node:module';
 import { createRuntime } from '../../libs/runtime/runtime.js';
+import { TEXT_GENERATION } from '../../libs/store/manifest.js';
 import { openRepository } from '../../libs/store/repository.js';
 import { createLogger, type Logger } from '../../libs/telemetry/log.js';
 import { createRegistry, type MetricsEndpoint, serveMetrics } from '../../libs/telemetry/metrics.js';
@@ -20,6 +21,7 @@ import { InferenceStatistics } from './open-inference/statistics.js';
 import { type ServerOptions, settingsOf } from './options.js';
 import { loadVersion } from './catalog/served-version.js';
 import { sizesToWarmUp } from './catalog/warm-up.js';
+import { executedFlops } from './metrics/executed-flops.js';
 import { WorkerMetrics } from './metrics/worker-metrics.js';
 import { InferenceMetrics } from './metrics/inference-metrics.js';
 import { GenerationMetrics } from './metrics/generation-metrics.js';
@@ -81,8 +83,9 @@ export async function startServer(
   const objectives = settings.latencySlo;
   const controller = new LatencyController({ objectives, workers: settings.workers }, registry, log);
   const shadowing = new Shadowing(settings.shadow, registry, log);
-  const metrics = new InferenceMetrics(registry);
-  const generationMetrics = new GenerationMetrics(registry);
+  const flops = executedFlops(registry);
+  const metrics = new InferenceMetrics(registry, flops);
+  const generationMetrics = new GenerationMetrics(registry, flops);
   const versions = new VersionMetrics(registry, controller);
   const removedVersions = new RemovedVersions(registry, (error) => report(error, 'ending the series of a version'));
   const warmUpSizes = settings.warmUp ? sizesToWarmUp(settings) : [];
@@ -94,7 +97,10 @@ export async function startServer(
       const account = (scheduler: Scheduler) => energy.account(model, version, scheduler);
       const spent = energy.accountGeneration(model, version);
       const watching = {
-        observers: [...(spent ? [spent] : []), generationMetrics.observer({ model, version })],
+        observers: [
+          ...(spent ? [spent] : []),
+          ...(manifest.task === TEXT_GENERATION ? [generationMetrics.observer(manifest)] : []),
+        ],
         energy: spent,
         report: (error: unknown) => report(error, 'an observer of generation'),
       };

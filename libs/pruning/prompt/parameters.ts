@@ -29,3 +29,11 @@ export interface PromptStage {
 
 /** Tokens of one run of a prompt, as stages are calibrated and served: their means are of a run, and its last tokens stay. */
 export const servedChunk = 128;
+
+/** Of a window of calibration text, its prompt: what is left is what the prompt is judged by. */
+const promptShare = 0.75;
+
+/** Tokens of a window of so many that are its prompt. */
+export function promptOfWindow(positions: number): number {
+  return Math.max(2, Math.floor(promptShare * positions));
+}

@@ -70,6 +70,7 @@ describe('prompt tokens as units of a plan', () => {
     const { tokens, certificate, removed } = manifest.plan as Plan;
     assert.equal(removed, null);
     assert.deepEqual(textManifest(manifest).text.stages, [1, 2]);
+    assert.equal(textManifest(manifest).text.costPrompt, 24);
     assert.deepEqual(
       tokens!.stages.map(({ block }) => block),
       [1, 2],

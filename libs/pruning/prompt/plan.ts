@@ -19,14 +19,12 @@ import { costWindow, textCost } from '../text/cost.js';
 import type { TextCalibration } from '../text/data.js';
 import { measurePromptRows, preparePrompts, PromptNetwork, type PromptCut, type PromptRow } from './calibrate.js';
 import { fitPromptStages } from './fit.js';
-import { type PromptStage, servedChunk } from './parameters.js';
+import { type PromptStage, promptOfWindow, servedChunk } from './parameters.js';
 import { stageBlocks } from './schedule.js';
 
 /** A pruning job of a language model. */
 export type TextJob = Opened<TextCalibration> & { readonly task: PruningTask };
 
-/** Of a window, its prompt: what is left is what the prompt is judged by. */
-const promptShare = 0.75;
 /** Windows of a part that are run one by one, at most: each row of the table runs all of them several times. */
 const mostWindows = 96;
 
@@ -156,7 +154,7 @@ async function withPrompts<T>(
 ): Promise<T> {
   const { runtime, workDirectory, signal } = context;
   const { positions } = data.dataset;
-  const cut: PromptCut = { prompt: Math.max(2, Math.floor(promptShare * positions)), chunk: servedChunk };
+  const cut: PromptCut = { prompt: promptOfWindow(positions), chunk: servedChunk };
   const indices = spread(data.parts[part], mostWindows, (index) => data.dataset.documentOf(index));
   const dense = await packAttention(checkpoint, workDirectory);
   const prepared = await preparePrompts(

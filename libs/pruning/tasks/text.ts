@@ -29,7 +29,7 @@ import type { Opened } from '../job.js';
 import { meanOf } from '../measure/measure.js';
 import { writePredictors } from '../artefact.js';
 import { resolveArrays, type BitsChoice, type FixedChoice, type Plan, type PredictorArrays } from '../plan.js';
-import type { PromptStage } from '../prompt/parameters.js';
+import { promptOfWindow, type PromptStage } from '../prompt/parameters.js';
 import { servedGeneration } from '../prompt/served-graph.js';
 import { readTextFiles, textPartOf, writeTextArtefact } from '../text/artefact.js';
 import { comparisonGraph } from '../text/comparison.js';
@@ -73,7 +73,8 @@ export function textTask(job: Opened<TextCalibration>): PruningTask {
         pruned: Math.exp(crossEntropy.pruned),
       };
       const text = await writePlannedText(directory, plan, checkpoint, arrays, context.workDirectory);
-      return { task: TEXT_GENERATION, text, perplexity: perplexity ?? null };
+      const costPrompt = text.stages.length > 0 ? { costPrompt: promptOfWindow(data.dataset.positions) } : {};
+      return { task: TEXT_GENERATION, text: { ...text, ...costPrompt }, perplexity: perplexity ?? null };
     },
   };
 }

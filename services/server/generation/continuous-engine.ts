@@ -6,7 +6,7 @@ import { BatchSteps, type Drawn, type Step, type StepKind } from './batch-steps.
 import { checkRequest, checkTokens, textToEncode } from './checked-request.js';
 import type { EngineLoad, GenerationEngine } from './engine.js';
 import type { GenerationEvent } from './event.js';
-import { ModelRun } from './model-run.js';
+import { ModelRun, type RunOutput } from './model-run.js';
 import type { GenerationObserver } from './observer.js';
 import { observeBy } from './observers.js';
 import type { GenerationRequest, GenerationTerms, TokenRequest } from './request.js';
@@ -216,7 +216,7 @@ class ContinuousEngine implements GenerationEngine {
       const { step, startedAt } = begun!;
       const output = this.run.read(outputs, step.input);
       for (const drawn of this.#steps.finish(step, output)) this.#drawn(drawn);
-      this.#tellStep(step, { startedAt, endedAt: startedAt + durationMs, samples: step.tasks.length });
+      this.#tellStep(step, output, { startedAt, endedAt: startedAt + durationMs, samples: step.tasks.length });
     } catch (thrown) {
       if (thrown === nothingToRun) return;
       if (begun) this.#observer.stepFailed();
@@ -278,10 +278,17 @@ class ContinuousEngine implements GenerationEngine {
     return this.#steps.tasks.reduce((least, { priority }) => Math.min(least, priority), Infinity);
   }
 
-  #tellStep({ kind, tasks, input }: Step, execution: { startedAt: number; endedAt: number; samples: number }): void {
+  #tellStep(
+    { kind, tasks, input }: Step,
+    output: RunOutput,
+    execution: { startedAt: number; endedAt: number; samples: number },
+  ): void {
     const tokens = input.ids.reduce((sum, ids) => sum + ids.length, 0);
     const cachedTokens = input.lengths.reduce((sum, lengths) => sum + (lengths[0] ?? 0), 0);
-    const step = { kind, rows: tasks.length, tokens, cachedTokens, execution };
+    const kept = this.parts.model.stages.map((_, stage) =>
+      output.lengths.reduce((sum, after, row) => sum + after[stage + 1]! - input.lengths[row]![stage + 1]!, 0),
+    );
+    const step = { kind, rows: tasks.length, tokens, kept, cachedTokens, execution };
     this.#observer.stepped(step);
     for (const task of tasks) {
       try {

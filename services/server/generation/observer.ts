@@ -10,6 +10,8 @@ export interface GenerationStep {
   readonly rows: number;
   /** Tokens that went in. */
   readonly tokens: number;
+  /** Of those, how many each token stage let on; of a decode run all of them. */
+  readonly kept: readonly number[];
   /** Tokens whose caches were read, over all rows; what a decode step reads grows with it. */
   readonly cachedTokens: number;
   /** Its time on the worker; `samples` are its rows. */

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import type { GenerationStep } from './observer.js';
 import { dropping } from './testing/dropping-stages.js';
 import { ask, collect, type Generated, never, smallModel, type SmallModel } from './testing/small-engine.js';
 
@@ -67,4 +68,16 @@ test('a prefix is shared among prompts of one budget alone, with as many tokens 
   assert.equal(same.text, expected.text);
   assert.deepEqual(same.end.usage.tokensKept, expected.end.usage.tokensKept);
   await Promise.all([engine.close(), fresh.close()]);
+});
+
+test('a step tells how many of its tokens each stage let on', async () => {
+  const steps: GenerationStep[] = [];
+  const engine = await small.engine({}, [{ stepped: (step) => void steps.push(step) }]);
+  const { end } = await collect(engine.generate(ask(prompt, { budget: 1, maxTokens: 6 }), never));
+  const kept = (kind: GenerationStep['kind'], stage: number) =>
+    steps.filter((step) => step.kind === kind).reduce((sum, step) => sum + step.kept[stage]!, 0);
+  assert.deepEqual([kept('prefill', 0), kept('prefill', 1)], end.usage.tokensKept);
+  // The sixth is drawn behind the fifth, and does not run.
+  assert.deepEqual([kept('decode', 0), kept('decode', 1)], [5, 5]);
+  await engine.close();
 });

@@ -2,6 +2,8 @@ import { Counter, Gauge, Histogram, type Registry } from '../../../libs/telemetr
 import type { Catalog, CatalogListener } from '../catalog/catalog.js';
 import { readyVersions } from '../catalog/version-table.js';
 import { isClassifier } from '../catalog/served-version.js';
+import type { TextManifest } from '../../../libs/store/manifest.js';
+import { textFlopsOf } from '../inference/text-flops.js';
 import type { EngineLoad } from '../generation/engine.js';
 import { finishReasons } from '../generation/event.js';
 import type { GenerationObserver } from '../generation/observer.js';
@@ -49,7 +51,11 @@ export class GenerationMetrics implements CatalogListener {
   readonly #reused;
   #catalog: Catalog | undefined;
 
-  constructor(registry: Registry) {
+  /** @param flops see `executedFlops` */
+  constructor(
+    registry: Registry,
+    private readonly flops: Counter<'model' | 'version'>,
+  ) {
     const registers = [registry];
     const labelNames = [...VERSION];
     this.#firstToken = new Histogram({
@@ -115,16 +121,19 @@ export class GenerationMetrics implements CatalogListener {
   }
 
   /** What an engine of this version is watched by. */
-  observer(version: { readonly model: string; readonly version: number }): GenerationObserver {
-    const labels: VersionLabels = versionLabels(version);
+  observer(manifest: TextManifest): GenerationObserver {
+    const labels: VersionLabels = versionLabels(manifest);
+    const flopsOf = textFlopsOf(manifest);
     // There from the start, so that the first of them is an increase.
     const phases = { prefill: { ...labels, phase: 'prefill' }, decode: { ...labels, phase: 'decode' } };
+    this.flops.inc({ ...labels }, 0);
     for (const phase of Object.values(phases)) this.#tokens.inc(phase, 0);
     for (const reason of finishReasons) this.#finished.inc({ ...labels, reason }, 0);
     return {
       firstToken: (ms) => this.#firstToken.observe(labels, ms / 1000),
       nextToken: (ms) => this.#interToken.observe(labels, ms / 1000),
-      stepped: ({ kind, rows, tokens, execution }) => {
+      stepped: ({ kind, rows, tokens, kept, execution }) => {
+        this.flops.inc({ ...labels }, flopsOf(tokens, kept));
         this.#tokens.inc(phases[kind], tokens);
         this.#compute.inc(phases[kind], Math.max(0, execution.endedAt - execution.startedAt) / 1000);
         if (kind === 'decode') this.#rows.observe(labels, rows);

@@ -8,6 +8,7 @@ import {
 import type { Catalog, CatalogListener } from '../catalog/catalog.js';
 import type { InferenceObserver, InferenceRecord, InferenceRun } from '../inference/record.js';
 import type { Execution } from '../scheduling/scheduler.js';
+import { executedFlops } from './executed-flops.js';
 import { VERSION, versionLabels } from './version-labels.js';
 
 /** A value to count or observe, and the labels that it has beside the version's. */
@@ -79,12 +80,6 @@ const runMeasures: readonly Measure<EndedRun>[] = [
       tokensKept.flatMap((kept) => kept.map((left, stage): Reading => [left / tokens, { stage: String(stage) }])),
   },
   {
-    kind: 'counter',
-    name: 'heartwood_inference_flops_total',
-    help: 'Floating-point operations executed, counted from the tokens that each stage kept.',
-    read: ({ run }) => run.flops.map((flops) => [flops]),
-  },
-  {
     kind: 'histogram',
     name: 'heartwood_inference_budget_nats',
     help: 'Loss budget of a sample.',
@@ -113,7 +108,11 @@ export class InferenceMetrics implements InferenceObserver, CatalogListener {
   /** Runs that several calls share count once. */
   readonly #counted = new WeakSet<Execution>();
 
-  constructor(registry: Registry) {
+  /** @param flops see `executedFlops`; language models tell of theirs elsewhere */
+  constructor(
+    registry: Registry,
+    private readonly flops = executedFlops(registry),
+  ) {
     this.#requests = new Counter({
       name: 'heartwood_inference_requests_total',
       help: 'Requests that have ended, by outcome (OK or the gRPC code).',
@@ -133,6 +132,7 @@ export class InferenceMetrics implements InferenceObserver, CatalogListener {
     const firstOfRun = !this.#counted.has(run.execution);
     this.#counted.add(run.execution);
     this.#ran({ record, run, firstOfRun });
+    for (const flops of run.flops) if (Number.isFinite(flops)) this.flops.inc({ ...versionLabels(version) }, flops);
   }
 
   changed(catalog: Catalog): void {

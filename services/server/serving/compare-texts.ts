@@ -3,6 +3,7 @@ import type { CompareRequest } from '../../../proto/gen/heartwood/serving/v1/ser
 import type { ServedLanguageModel } from '../catalog/served-version.js';
 import type { Lane, SampleBatch, SampleSource, TextAnswer } from '../comparison/lane.js';
 import type { CompareLimits, Held } from './compare-samples.js';
+import { textFlopsOf } from '../inference/text-flops.js';
 import type { TextSource } from '../inference/text-source.js';
 
 /** How texts are compared. */
@@ -26,7 +27,8 @@ export interface PromptBatch extends SampleBatch {
 /** A version as a lane, by the road of every other request. Texts are greedy, so that those of two versions can be compared. */
 export function textLaneOf(source: TextSource, served: ServedLanguageModel, workload: TextWorkload): Lane<PromptBatch> {
   const { manifest } = served;
-  const { model, version, method, flops } = manifest;
+  const { model, version, method } = manifest;
+  const flopsOf = textFlopsOf(manifest);
   // A version without a budget has none to be asked with, whatever the others are compared at.
   const budget = manifest.budget === null ? undefined : workload.budget;
   return {
@@ -49,7 +51,11 @@ export function textLaneOf(source: TextSource, served: ServedLanguageModel, work
           firstTokenMs,
           nextTokenMs: completionTokens > 1 ? (totalMs - firstTokenMs) / (completionTokens - 1) : undefined,
           tokensKept,
-          flops: flops.mean * (prompt.length + completionTokens),
+          // Nothing is drawn behind the last token, so it does not run.
+          flops: flopsOf(
+            prompt.length + completionTokens - 1,
+            tokensKept.map((kept) => kept + completionTokens - 1),
+          ),
           budget: event.budget,
         };
       }

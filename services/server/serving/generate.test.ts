@@ -37,6 +37,25 @@ test('a text comes in pieces, then its end, of the version that was asked for', 
   assert.deepEqual((await live.generate({ ...rest, tokens: { ids: bytesOf(usual.text) } })).ids, ids);
 });
 
+test('the FLOPs of prompts and of drawn tokens are counted by version, as the manifest tells their cost', async () => {
+  const counted = (version: number) => live.metric(`heartwood_inference_flops_total{model="lm",version="${version}"}`);
+  for (const version of [1, 2]) {
+    const before = await counted(version);
+    const { end } = await live.generate({
+      ...usual,
+      text: `version ${version} has not seen this`,
+      version: BigInt(version),
+    });
+    const { flops } = await live.repository.readManifest('lm', version);
+    // What an earlier prompt that began alike had computed costs nothing again; nothing is drawn behind the last token.
+    const ran = end.promptTokens - end.cachedTokens + end.completionTokens - 1;
+    assert.ok(Math.abs(((await counted(version)) - before) / (ran * flops.mean) - 1) < 1e-9);
+  }
+  assert.ok(
+    (await live.repository.readManifest('lm', 2)).flops.mean < (await live.repository.readManifest('lm', 1)).flops.mean,
+  );
+});
+
 test('echo, stop strings, log-probabilities and the end of a text', async () => {
   const plain = await live.generate({ ...usual, logprobs: 2 });
   const echoed = await live.generate({ ...usual, echo: true });
