@@ -114,7 +114,7 @@ async function killed(name: string, deaths: readonly Death[], database?: string)
   let pruner = born();
   await pruner.ready;
   const { id } = await client.create(wish, 'disturbed');
-  const watched = finished(client.watch(id));
+  const watched = finished(client.watch(id, { patienceMs: 300_000 }));
   // It is awaited below; until then its failure is not to count as unhandled.
   watched.catch(() => undefined);
   for (const { step } of deaths) {

@@ -8,7 +8,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { ask } from './shell.mjs';
 
 /** Seconds that the engine gets to start. */
-const patience = 60;
+const patience = 240;
 
 /**
  * Finds or starts an engine and points DOCKER_HOST at one that was started.

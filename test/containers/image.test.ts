@@ -25,6 +25,7 @@ describe('a server in it', () => {
     server = await new LockedContainer(imageOf('IMAGE'))
       .withExposedPorts(8001)
       .withWaitStrategy(Wait.forHealthCheck())
+      .withStartupTimeout(300_000)
       .start();
   });
   after(() => server.stop());

@@ -6,7 +6,10 @@ import { exitCode, imageOf, killContainer, LockedContainer } from './locked-cont
 
 let server: StartedTestContainer;
 before(async () => {
-  server = await new LockedContainer(imageOf('JETSON')).withWaitStrategy(Wait.forHealthCheck()).start();
+  server = await new LockedContainer(imageOf('JETSON'))
+    .withWaitStrategy(Wait.forHealthCheck())
+    .withStartupTimeout(300_000)
+    .start();
 });
 after(() => server?.stop());
 const shell = async (script: string) => (await server.exec(['sh', '-c', script])).output.trim();

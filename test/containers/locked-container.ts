@@ -1,5 +1,3 @@
-import { once } from 'node:events';
-import { createServer } from 'node:net';
 import { GenericContainer, getContainerRuntimeClient } from 'testcontainers';
 
 /** Which image a test runs: `npm run test:containers` has built it. */
@@ -43,14 +41,4 @@ export async function logOf(id: string, lines = 20): Promise<string> {
     text += log.toString('utf8', at + 8, at + 8 + log.readUInt32BE(at + 4));
   }
   return text;
-}
-
-/** A port of the host that stays a container's when it is started again; an engine-chosen one would change. */
-export async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1');
-  await once(probe, 'listening');
-  const { port } = probe.address() as { port: number };
-  probe.close();
-  await once(probe, 'close');
-  return port;
 }
