@@ -38,7 +38,7 @@ interface Sent {
 
 const grpcHeaders = { ':method': 'POST', ':path': modelInfer, 'content-type': 'application/grpc', te: 'trailers' };
 /** An answer that has not come by then never will. */
-const patienceMs = 20_000;
+const patienceMs = 120_000;
 
 /** One stream on a connection of its own; the status, or how it ended. */
 function stream(port: number, { headers = {}, body, then, waitMs = 100 }: Sent): Promise<Answer> {

@@ -24,7 +24,7 @@ export interface Sending {
 }
 
 /** A request that has no answer within this time hangs. */
-export const patienceMs = 20_000;
+export const patienceMs = 120_000;
 
 export interface Wire {
   send(sending: Sending): Promise<Answer>;

@@ -11,12 +11,12 @@ export interface Child {
   readonly metricsPort: number;
   /** Settles when the process has ended by itself: with a line that says how. */
   readonly ended: Promise<string>;
-  /** SIGTERM, and SIGKILL for one that does not end within ten seconds. */
+  /** SIGTERM, and SIGKILL for one that does not end within a minute. */
   stop(): Promise<void>;
 }
 
 const main = fileURLToPath(new URL('../main.js', import.meta.url));
-const patienceMs = 10_000;
+const patienceMs = 60_000;
 
 /**
  * Starts `heartwood COMMAND …` and resolves at the `ready` line of its log. Throws UNAVAILABLE with the log's last complaint when
