@@ -71,7 +71,7 @@ export async function fuzzModels(repository: Repository, settings: Settings): Pr
     isolation,
   ];
   const start = async () => {
-    const server = await startServer(repository.directory, [...flags, '--workers', '1', '--run-limit-ms', '3000']);
+    const server = await startServer(repository.directory, [...flags, '--workers', '1', '--run-limit-ms', '20000']);
     return { server, target: { port: server.port, wire: openWire(server.port), image } satisfies Target };
   };
   let { server, target } = await start();
