@@ -44,16 +44,18 @@ interface Stretch {
   readonly moves: readonly number[];
 }
 
-/** A second of the meter's samples in which nobody had to wait. */
+/** The first second of the meter's samples in which nobody had to wait, wherever it begins. */
 async function stretch(meter: EnergyMeter, board: MovingBoard): Promise<Stretch> {
   for (;;) {
-    const times: number[] = [];
-    const stop = meter.subscribe(({ time }) => times.push(time));
-    const first = await sampleOf(meter, ({ watts }) => TOTAL in watts);
-    const last = await sampleOf(meter, ({ time }) => time >= first.time + 1000);
-    stop();
-    const moves = await board.moves(first.time, last.time);
-    if (Math.max(longestGap(times), longestGap(moves)) <= longestWaitMs) return { first, last, moves };
+    let [first, before]: (EnergySample | undefined)[] = [];
+    const last = await sampleOf(meter, (sample) => {
+      if (!(TOTAL in sample.watts)) return false;
+      if (first === undefined || sample.time - before!.time > longestWaitMs) first = sample;
+      before = sample;
+      return sample.time >= first.time + 1000;
+    });
+    const moves = await board.moves(first!.time, last.time);
+    if (longestGap(moves) <= longestWaitMs) return { first: first!, last, moves };
   }
 }
 
