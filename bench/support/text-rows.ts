@@ -3,11 +3,11 @@ import { HeartwoodError } from '../../libs/errors/error.js';
 import { causalSpecOf } from '../../libs/models/causal-lm.js';
 import { certifyRemoval, type CertifiedPlan } from '../../libs/pruning/calibration/search.js';
 import { chooseFixedUnits } from '../../libs/pruning/fixed/choose.js';
-import { fixedCurvature, FIXED_POLICIES } from '../../libs/pruning/fixed/policies.js';
+import { fixedOrder } from '../../libs/pruning/fixed/order.js';
+import { FIXED_POLICIES } from '../../libs/pruning/fixed/policies.js';
 import { meanOf } from '../../libs/pruning/measure/measure.js';
 import type { FixedChoice } from '../../libs/pruning/plan.js';
 import type { PolicyName } from '../../libs/pruning/policies/index.js';
-import { leastHeads, leastNeurons, removals } from '../../libs/pruning/selection/fixed-units.js';
 import { FIXED_KINDS, removedUnits, type FixedUnit, type PreparedPart } from '../../libs/pruning/tasks/task.js';
 import { choiceCost, unitParameters } from '../../libs/pruning/text/cost.js';
 import type { TextSubject } from './text-subject.js';
@@ -115,17 +115,10 @@ export async function textPolicyRows(subject: TextSubject): Promise<TextPolicyRo
     const { task } = await subject.jobOf(seed, {});
     const units = task.units(FIXED_KINDS);
     for (const policy of FIXED_POLICIES) {
-      const curvature = await fixedCurvature(policy, task, FIXED_KINDS, seed);
-      const family = {
-        name: 'units',
-        curvature,
-        cost: units.map(({ kind }) => unitParameters(spec, kind)),
-        group: units.map(({ group }) => group),
-        least: spec.blocks.map(() => leastHeads).concat(spec.blocks.map(() => leastNeurons)),
-      };
+      const cost = ({ kind }: FixedUnit) => unitParameters(spec, kind);
       const wanted = [...shares];
       const taken: FixedUnit[] = [];
-      for (const { unit, saved } of removals([family])) {
+      for await (const { unit, saved } of fixedOrder(task, { policy, kinds: FIXED_KINDS, seed, cost })) {
         taken.push(units[unit]!);
         if (saved < wanted[0]! * dense) continue;
         const share = wanted.shift()!;

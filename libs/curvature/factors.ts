@@ -24,6 +24,8 @@ export interface CurvatureFactors {
   /** [K, Σ gates]. */
   readonly U: Float32Array;
   readonly K: number;
+  /** Rows of U of each sample, one after another. */
+  readonly directions: number;
 }
 
 export interface FactorOptions {
@@ -111,7 +113,7 @@ export async function curvatureFactors(
   // Σ uuᵀ over unit vectors is H of a sample, the mean over random ones is; either way the sum over samples becomes a mean over rows.
   const scale = Math.sqrt(exact ? K / rows : indices.length / rows);
   for (let i = 0; i < U.length; i++) U[i]! *= scale;
-  return { columns, U, K };
+  return { columns, U, K, directions };
 }
 
 /** What one graph differentiates by. */

@@ -3,6 +3,7 @@ import type { TextDataset } from '../data/text/dataset.js';
 import { internal, invalid } from '../errors/error.js';
 import { asFloat32, type Checkpoint } from '../models/checkpoint.js';
 import { bitMoves } from './bits.js';
+import { openDivergenceSlopes, type SettledDivergence } from './divergence-slopes.js';
 import type { CurvatureContext } from './estimate.js';
 import { openFactors, type SettledFactors } from './factors.js';
 import { networkOf } from './networks.js';
@@ -26,6 +27,8 @@ const measurements = {
     openSeamCurvature(checkpoint, images(dataset), options, context),
   'seam-scores': (checkpoint, dataset, options: SettledSeamScores, context) =>
     openSeamScores(checkpoint, images(dataset), options, context),
+  'divergence-slopes': (checkpoint, dataset, options: SettledDivergence, context) =>
+    openDivergenceSlopes(networkOf(checkpoint, dataset), options, context),
   slopes: (checkpoint, dataset, options: SettledSlopes, context) =>
     openSlopes(networkOf(checkpoint, dataset), options, context),
   'prompt-curvature': (checkpoint, dataset, options: SettledPrompts, context) =>

@@ -58,7 +58,10 @@ export interface FixedChoice extends RemovedUnits {
 }
 
 export interface FixedPlan extends FixedChoice {
-  /** ΔL in nats per sample: from the Hessian, and as measured on the samples that were searched. */
+  /**
+   * ΔL in nats per sample: by the derivatives on the samples that were fitted (`guidedRemovals`; of bits ½ sᵀHs alone, far too low of many units; of the
+   * policies that have no nats their own score), and as measured on those that were searched.
+   */
   readonly predicted: number;
   readonly measured: number;
 }
@@ -75,6 +78,7 @@ export interface TokenPlan {
 /** What was measured on samples that nothing else has seen. */
 export interface Certificate {
   readonly budget: number;
+  /** What the searched samples foretold: they chose how far to go, but not in which order, and have seen no more of it. */
   readonly predicted: number;
   readonly measured: number;
   readonly bound: number;

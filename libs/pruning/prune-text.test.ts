@@ -159,6 +159,11 @@ describe('a pruning job of a language model', () => {
     const { text, deltaLoss, flops, perplexity } = textManifest(manifest);
     const { certificate, removed } = manifest.plan as Plan;
     assert.ok(certificate.bound <= 0.1 && certificate.measured > 0 && certificate.measured <= certificate.bound);
+    // Documents that only said how far to go foretell it; those that the order is of do so nearly.
+    assert.equal(deltaLoss?.predicted, removed!.measured);
+    for (const told of [certificate.predicted, removed!.predicted]) {
+      assert.ok(Math.abs(Math.log(told / certificate.measured)) < 0.5, `${told}, measured ${certificate.measured}`);
+    }
     assert.equal(deltaLoss?.documents, 27);
     assert.ok(deltaLoss.samples > 27 * 15);
     assert.ok(flops.mean < flops.dense);
@@ -252,6 +257,7 @@ describe('a pruning job of a language model', () => {
       const { text } = textManifest(manifest);
       const { removed, certificate } = manifest.plan as Plan;
       assert.ok(certificate.bound <= 0.5);
+      assert.equal(certificate.predicted, removed!.measured);
       assert.equal(text.bits, bits);
       assert.ok(Object.values(removed!.bits!).every((width) => width === bits));
       assert.ok(removed!.neurons.flat().length > 0);

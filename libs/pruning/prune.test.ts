@@ -175,6 +175,7 @@ describe('a pruning job', () => {
     assert.ok(tried.length > 1 && tried.every(({ measured }) => measured <= 0.02));
     assert.ok(tried.some((plan) => JSON.stringify(plan) === JSON.stringify(removed)));
     assert.ok(certificate.bound <= 0.02 && certificate.measured > 0);
+    assert.equal(certificate.predicted, removed!.measured);
   });
 
   test('a budget in rise of the cross-entropy, and a budget beyond the table', async () => {

@@ -111,7 +111,7 @@ export async function certifyPlan(
       removed,
       table: { ...table, scale },
       segments,
-      certificate: { ...passed.certificate, budget, predicted: predictedAt(rows, passed.asked, loss) },
+      certificate: { ...passed.certificate, budget, predicted: predictedAt(rows, passed.asked, loss, removed) },
     };
   });
 }
@@ -128,15 +128,24 @@ function nothingSaved({ request, dense }: AnyJob, flops: number): HeartwoodError
   );
 }
 
-/** What the searched samples foretell at a budget of the table, in the currency of the loss: linear between rows, the ends clamped. */
-function predictedAt(rows: readonly MeasuredRow[], asked: number, loss: CertifyOptions['loss']): number {
+/**
+ * What the searched samples foretell at a budget of the table, in the currency of the loss: linear between rows, the ends clamped. Below the first row
+ * lies what is gone for good by itself.
+ */
+export function predictedAt(
+  rows: readonly { readonly kl: number; readonly crossEntropyRise?: number | null }[],
+  asked: number,
+  loss: CertifyOptions['loss'],
+  removed: FixedPlan | null,
+): number {
   const sorted = [...rows].sort((a, b) => a.kl - b.kl);
-  const valueOf = (row: MeasuredRow) => (loss === 'kl' ? row.kl : (row.crossEntropyRise ?? 0));
+  const valueOf = (row: (typeof rows)[number]) => (loss === 'kl' ? row.kl : (row.crossEntropyRise ?? 0));
   const next = sorted.findIndex(({ kl }) => kl >= asked);
   if (next < 0) return valueOf(sorted.at(-1)!);
-  const [kl, value] = next === 0 ? [0, 0] : [sorted[next - 1]!.kl, valueOf(sorted[next - 1]!)];
+  const least = removed?.measured ?? 0;
+  const [kl, value] = next === 0 ? [least, least] : [sorted[next - 1]!.kl, valueOf(sorted[next - 1]!)];
   const above = sorted[next]!;
-  const share = above.kl > kl ? (asked - kl) / (above.kl - kl) : 1;
+  const share = above.kl > kl ? Math.max(0, (asked - kl) / (above.kl - kl)) : 1;
   return value + share * (valueOf(above) - value);
 }
 
@@ -175,7 +184,7 @@ export async function certifyRemoval(job: AnyJob, plans: readonly FixedPlan[]): 
     removed: plan,
     table: null,
     segments: [{ constant: flops * job.task.predictions, linear: 0, quadratic: 0, cross: 0 }],
-    certificate: { ...attempt.certificate, budget, predicted: plan.predicted },
+    certificate: { ...attempt.certificate, budget, predicted: plan.measured },
   };
 }
 

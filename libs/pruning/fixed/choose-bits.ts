@@ -4,8 +4,9 @@ import type { Bits } from '../../models/quantisation/blocks.js';
 import type { AnyJob } from '../job.js';
 import { meanOf } from '../measure/measure.js';
 import type { BitsChoice, FixedChoice, FixedPlan } from '../plan.js';
-import { leastHeads, leastNeurons, removals, type RemovalStep, type UnitFamily } from '../selection/fixed-units.js';
+import { removals, type RemovalStep, type UnitFamily } from '../selection/fixed-units.js';
 import { halve, toCertify } from './halving.js';
+import { leastOf } from './order.js';
 import { FIXED_KINDS, removedUnits, type ByteUnits, type PreparedPart } from '../tasks/task.js';
 
 /** Savings, as shares of the bytes that a token reads, at which the order is measured. 8 bits of every weight save 71 %, 4 bits 84 %. */
@@ -85,11 +86,9 @@ function familyOf({ units, bits, factors }: ByteUnits, blocks: number): UnitFami
     curvature: { kind: 'factors', U, K },
     cost: [...units, ...bits].map(({ cost }) => cost),
     group: [...units.map(({ group }) => group), ...bits.map(() => 2 * blocks)],
-    least: [...alike(blocks, leastHeads), ...alike(blocks, leastNeurons), 0],
+    least: [...leastOf(blocks), 0],
   };
 }
-
-const alike = (count: number, value: number): number[] => new Array<number>(count).fill(value);
 
 function choiceOf(steps: readonly RemovalStep[], { units, bits }: ByteUnits, blocks: number): FixedChoice {
   const gone = removedUnits(

@@ -3,13 +3,13 @@ import { HeartwoodError } from '../../errors/error.js';
 import type { MeasuredRow } from '../calibration/table.js';
 import type { AnyJob } from '../job.js';
 import type { BitsChoice, FixedPlan } from '../plan.js';
-import { leastHeads, leastNeurons, removals, type RemovalStep, type UnitFamily } from '../selection/fixed-units.js';
+import type { RemovalStep } from '../selection/fixed-units.js';
 import { budgetFor } from '../stages/budget.js';
 import { budgetTable } from '../statistics/thresholds.js';
-import { FIXED_KINDS, removedUnits, type FixedKind, type FixedUnit, type PreparedPart } from '../tasks/task.js';
+import { FIXED_KINDS, removedUnits, type PreparedPart } from '../tasks/task.js';
 import { chooseBits } from './choose-bits.js';
 import { halve, toCertify } from './halving.js';
-import { fixedCurvature } from './policies.js';
+import { fixedOrder } from './order.js';
 import { nothingRemoved, type RemovedUnits } from './remove.js';
 
 /** Savings, as shares of the dense FLOPs, at which the order of removal is measured. */
@@ -21,7 +21,7 @@ const fixedShare = 0.35;
 /** The first units of an order of removal, measured. */
 export interface MeasuredPrefix {
   readonly removed: RemovedUnits;
-  /** ½ sᵀHs, nats per prediction. */
+  /** Of the samples that H is of: the loss at the last bearing, and second order since; nats per prediction. */
   readonly predicted: number;
   /** Share of the dense FLOPs. */
   readonly saved: number;
@@ -31,7 +31,7 @@ export interface MeasuredPrefix {
 
 /**
  * Chooses the heads and neurons to remove, of weights with the bits that were asked for; none when none of it was asked for. In order of FLOPs saved per predicted nat, under the
- * default policy with interactions (½ sᵀHs with the mean KL Hessian over the gates of both kinds); how far along that order is then decided
+ * default policy with interactions (½ sᵀHs with the mean KL Hessian over the gates of both kinds, and slopes measured on the way); how far along that order is then decided
  * by what the searched samples measure, together with what merging tokens saves for the rest of the target.
  *
  * @param tokenRows measures what merging tokens costs and saves by itself; none where no tokens are merged
@@ -48,8 +48,8 @@ export async function chooseFixedUnits(
   const bits = request.bits === undefined ? undefined : task.uniformBits(request.bits);
   if (kinds.length === 0 && !bits) return [];
   const units = task.units(kinds);
-  const order = units.length > 0 ? removals([await familyOf(job, kinds, units)]) : [];
-  const { lossBudget, flopsSaved } = request;
+  const { policy, seed, lossBudget, flopsSaved } = request;
+  const order = fixedOrder(task, { policy, kinds, seed });
   const removed = (steps: readonly RemovalStep[]) =>
     removedUnits(
       steps.map(({ unit }) => units[unit]!),
@@ -81,22 +81,6 @@ export async function chooseFixedUnits(
   );
 }
 
-async function familyOf(
-  { request, task }: AnyJob,
-  kinds: readonly FixedKind[],
-  units: readonly FixedUnit[],
-): Promise<UnitFamily> {
-  return {
-    name: 'units',
-    curvature: await fixedCurvature(request.policy, task, kinds, request.seed),
-    cost: units.map(({ cost }) => cost),
-    group: units.map(({ group }) => group),
-    least: [...alike(task.blocks, leastHeads), ...alike(task.blocks, leastNeurons)],
-  };
-}
-
-const alike = (count: number, value: number): number[] => new Array<number>(count).fill(value);
-
 /**
  * Measures the order of removal at growing savings, until the target is behind it: second order foretells the order well, and less and
  * less how much it costs the more is removed.
@@ -104,7 +88,7 @@ const alike = (count: number, value: number): number[] => new Array<number>(coun
 async function measureOrder(
   job: AnyJob,
   part: PreparedPart,
-  order: Iterable<RemovalStep>,
+  order: AsyncIterable<RemovalStep>,
   removed: (steps: readonly RemovalStep[]) => RemovedUnits,
   bits: BitsChoice | undefined,
 ): Promise<MeasuredPrefix[]> {
@@ -126,7 +110,7 @@ async function measureOrder(
     const first = bits ? 1 : 0;
     // Fewer bits may cost all of the budget by themselves.
     if (bits && (await measure(0)) > lossBudget) return prefixes;
-    for (const step of order) {
+    for await (const step of order) {
       // Thousands of steps in a row would keep the process from its signals, streams and leases.
       if (steps.length % stepsAtOnce === 0) await setImmediate();
       context.signal.throwIfAborted();

@@ -9,8 +9,8 @@ import type { RemovedUnits } from './remove.js';
 
 /** The unpruned network with gates on heads and neurons, by which any choice of them can be measured. */
 export interface GatedClassifier {
-  /** Mean KL on the samples, nats, with gates of zero on what is removed. */
-  measure(samples: PreparedSamples, removed: RemovedUnits): Promise<number>;
+  /** Mean KL on the samples, nats, with gates of zero (or what is `left`) on what is removed. */
+  measure(samples: PreparedSamples, removed: RemovedUnits, left?: number): Promise<number>;
   dispose(): Promise<void>;
 }
 
@@ -22,8 +22,8 @@ export async function openGatedNetwork({
   const { g, logits } = buildClassifier(checkpoint, { lowering: 'canonical', gates: FIXED_KINDS, name: 'gated' });
   const session = await loadGraph(context.runtime, g.build([g.named('logits', logits)]), context.workDirectory);
   return {
-    async measure(samples, removed) {
-      const feeds = (size: number) => gatesWithout(spec.blocks, removed, size);
+    async measure(samples, removed, left) {
+      const feeds = (size: number) => gatesWithout(spec.blocks, removed, size, left);
       const { kl } = await measure(session, samples, feeds, { signal: context.signal });
       return meanOf(kl);
     },

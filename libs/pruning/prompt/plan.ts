@@ -8,7 +8,7 @@ import { checkpointWeights } from '../../models/weights.js';
 import { countFlops } from '../../onnx/flops.js';
 import type { Segment } from '../../store/segments.js';
 import { certifyBudget, type CertifyOptions } from '../calibration/certify.js';
-import type { CertifiedPlan } from '../calibration/search.js';
+import { predictedAt, type CertifiedPlan } from '../calibration/search.js';
 import type { Opened } from '../job.js';
 import type { FixedPlan } from '../plan.js';
 import type { Fit } from '../policies/policy.js';
@@ -111,7 +111,7 @@ export async function certifyPrompts(
       removed,
       table: { ...table, scale: budget > 0 ? passed.asked / budget : 1 },
       segments,
-      certificate: { ...passed.certificate, budget, predicted: passed.asked },
+      certificate: { ...passed.certificate, budget, predicted: predictedAt(rows, passed.asked, 'kl', removed) },
     };
   });
 }

@@ -3,11 +3,12 @@ import { internal, invalid } from '../../errors/error.js';
 /**
  * The Hessian over the gates of a family of units, as far as choosing units needs it. `full`: H itself, [n, n], symmetric.
  * `diagonal`: units that do not interact. `factors`: rows u_k of U [K, n] with H ≈ UᵀU / K, as the probes of an output sketch are; n may be large, H is never formed.
+ * `shrinkage` ρ in [0, 1] takes (1 − ρ) of everything beside the diagonal (see `shrinkageOf`).
  */
 export type UnitCurvature =
   | { readonly kind: 'full'; readonly H: Float64Array | Float32Array }
   | { readonly kind: 'diagonal'; readonly diagonal: Float64Array }
-  | { readonly kind: 'factors'; readonly U: Float32Array; readonly K: number };
+  | { readonly kind: 'factors'; readonly U: Float32Array; readonly K: number; readonly shrinkage?: number };
 
 /**
  * The field H s of the units chosen so far. Of a large family it is kept up to date for a pool of candidates only, and brought up to
@@ -24,6 +25,8 @@ export interface Field {
   take(j: number): void;
   /** Makes all values exact, and then these units the pool. */
   refresh(): void;
+  /** Counts s from the units chosen so far: what they did is known otherwise. */
+  restart(): void;
   choosePool(units: Int32Array): void;
 }
 
@@ -42,9 +45,12 @@ export function fieldOf(curvature: UnitCurvature, n: number): Field {
       throw invalid(`a Hessian's diagonal has ${curvature.diagonal.length} elements, expected ${n}`);
     return new DiagonalField(checked(curvature.diagonal));
   }
-  const { U, K } = curvature;
+  const { U, K, shrinkage = 0 } = curvature;
   if (U.length !== K * n || K < 1) throw invalid(`factors have ${U.length} elements, expected ${K} × ${n}`);
-  return n <= fullLimit ? new FullField(gram(checked(U), K, n, indices(n)), n) : new FactoredField(checked(U), K, n);
+  const kept = 1 - shrinkage;
+  return n <= fullLimit
+    ? new FullField(gram(checked(U), K, n, indices(n), kept), n)
+    : new FactoredField(checked(U), K, n, kept);
 }
 
 /** H s + H e_j is a column's addition, O(n). */
@@ -70,6 +76,10 @@ class FullField implements Field {
     // Always exact.
   }
 
+  restart(): void {
+    this.values.fill(0);
+  }
+
   choosePool(): void {
     throw internal('a full Hessian needs no pool');
   }
@@ -92,6 +102,10 @@ class DiagonalField implements Field {
     // Always exact.
   }
 
+  restart(): void {
+    // Nobody's loss had changed.
+  }
+
   choosePool(units: Int32Array): void {
     this.pool = units;
   }
@@ -110,6 +124,8 @@ class FactoredField implements Field {
     private readonly U: Float32Array,
     private readonly K: number,
     private readonly n: number,
+    /** What is left of everything beside the diagonal. */
+    private readonly kept: number,
   ) {
     this.values = new Float64Array(n);
     this.diagonal = new Float64Array(n);
@@ -129,25 +145,30 @@ class FactoredField implements Field {
   }
 
   refresh(): void {
-    const { U, K, n, values, product } = this;
+    const { U, K, n, values, product, kept } = this;
     values.fill(0);
     for (let k = 0; k < K; k++) {
-      const weight = product[k]! / K;
+      const weight = (kept * product[k]!) / K;
       if (weight === 0) continue;
       for (let i = 0; i < n; i++) values[i] = values[i]! + weight * U[k * n + i]!;
     }
+  }
+
+  restart(): void {
+    this.product.fill(0);
+    this.values.fill(0);
   }
 
   choosePool(units: Int32Array): void {
     for (const unit of this.pool) this.place[unit] = -1;
     this.pool = units;
     units.forEach((unit, at) => (this.place[unit] = at));
-    this.among = gram(this.U, this.K, this.n, units);
+    this.among = gram(this.U, this.K, this.n, units, this.kept);
   }
 }
 
-/** U_CᵀU_C / K of some columns, [C, C]. */
-function gram(U: Float32Array, K: number, n: number, columns: Int32Array): Float64Array<ArrayBuffer> {
+/** U_CᵀU_C / K of some columns, what is beside the diagonal times `kept`, [C, C]. */
+function gram(U: Float32Array, K: number, n: number, columns: Int32Array, kept: number): Float64Array<ArrayBuffer> {
   const C = columns.length;
   const out = new Float64Array(C * C);
   const row = new Float64Array(C);
@@ -159,6 +180,7 @@ function gram(U: Float32Array, K: number, n: number, columns: Int32Array): Float
       for (let b = 0; b < C; b++) out[a * C + b] = out[a * C + b]! + weight * row[b]!;
     }
   }
+  for (let at = 0; at < out.length; at++) if (at % (C + 1) > 0) out[at]! *= kept;
   return out;
 }
 

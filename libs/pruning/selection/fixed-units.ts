@@ -81,6 +81,57 @@ export function* removals(families: readonly UnitFamily[]): Generator<RemovalSte
   }
 }
 
+/** What is measured where some units are gone. */
+export interface Bearing {
+  /** ΔL of all that is gone, nats per sample. */
+  readonly loss: number;
+  /** ∂L/∂m there, [n], and the standard error of each. */
+  readonly gradient: ArrayLike<number>;
+  readonly error: ArrayLike<number>;
+}
+
+/** Standard errors of its slope by which a unit is thought to cost more than it seems to. */
+const caution = 1;
+
+/** Measures on the way. */
+export interface Guide {
+  /** A bearing is taken whenever so much more is saved, in the units of the costs. */
+  readonly every: number;
+  bearing(gone: readonly number[]): Promise<Bearing>;
+}
+
+/**
+ * As {@link removals} of one family, with bearings on the way: at a set s₀ that is gone, loss and gradient are measured, and from there
+ *
+ *   ΔL(s₀ + s) = L(s₀) − g(s₀)ᵀs + ½ sᵀHs
+ *
+ * An order that minimises an estimate of ½ sᵀHs minimises its error with it (the optimiser's curse, Smith & Winkler 2006), and the more so the longer it
+ * goes; and the loss is of second order near the unpruned network alone. −g(s₀) is H s₀ and all higher orders, of s₀ with every other unit, by one
+ * gradient: random directions are left for what is chosen between two bearings. This is Gauss–Newton with the model rebuilt along the path, as
+ * iterative OBS rebuilds its own (Hassibi & Stork 1993), but that only first order is taken anew. Slopes have errors too, which the best of many units
+ * would have in their favour: units are weighed by the upper end, −g + one standard error (robust optimisation), and what is foretold is the mean.
+ */
+export async function* guidedRemovals(family: UnitFamily, guide: Guide): AsyncGenerator<RemovalStep, undefined> {
+  const state = new FamilyState(family);
+  const gone: number[] = [];
+  let [predicted, saved, next] = [0, 0, guide.every];
+  for (;;) {
+    if (saved >= next) {
+      const bearing = await guide.bearing(gone);
+      state.restart(bearing);
+      predicted = bearing.loss;
+      next = saved + guide.every;
+    }
+    const candidate = state.best();
+    if (!candidate) return undefined;
+    state.take(candidate);
+    gone.push(candidate.unit);
+    predicted += candidate.increase;
+    saved += candidate.cost;
+    yield { family: state.name, unit: candidate.unit, predicted, saved };
+  }
+}
+
 /** The steps of {@link removals} up to the one that passes a limit, that one included; all of them without limits. */
 export function removalOrder(families: readonly UnitFamily[], limits: RemovalLimits = {}): RemovalStep[] {
   const steps: RemovalStep[] = [];
@@ -128,6 +179,8 @@ class FamilyState {
   readonly name: string;
   private readonly field: Field;
   private readonly gradient: Float64Array;
+  /** What is added to what a unit seems to cost before it is weighed. */
+  private readonly doubt: Float64Array;
   private readonly cost: Float64Array;
   private readonly group: Int32Array;
   /** How many units of each group may still go. */
@@ -143,6 +196,7 @@ class FamilyState {
     this.field = fieldOf(family.curvature, n);
     this.cost = Float64Array.from(family.cost);
     this.gradient = family.gradient ? Float64Array.from(family.gradient) : new Float64Array(n);
+    this.doubt = new Float64Array(n);
     this.group = Int32Array.from(family.group);
     this.taken = new Uint8Array(n);
     if (this.gradient.length !== n || this.group.length !== n) {
@@ -181,14 +235,24 @@ class FamilyState {
     this.field.take(unit);
   }
 
+  /** Goes on from a point where the gradient is known. */
+  restart({ gradient, error }: Bearing): void {
+    if (gradient.length !== this.gradient.length || error.length !== this.gradient.length)
+      throw invalid(`${this.name}: ${this.gradient.length} units go with ${gradient.length} gradients`);
+    this.gradient.set(gradient);
+    this.doubt.set(Float64Array.from(error, (value) => caution * value));
+    this.field.restart();
+    // The pool was chosen by what is no longer so.
+    this.takes = poolSize;
+  }
+
   /** The best units of all, by values that are exact. */
   private choosePool(): void {
     this.field.refresh();
-    const { diagonal, values } = this.field;
     const merits = new Float64Array(this.cost.length).fill(-Infinity);
     for (let unit = 0; unit < merits.length; unit++) {
       if (!this.mayGo(unit)) continue;
-      merits[unit] = meritOf(values[unit]! - this.gradient[unit]! + 0.5 * diagonal[unit]!, this.cost[unit]!);
+      merits[unit] = this.candidate(unit).merit;
     }
     const sorted = merits.slice().sort();
     const limit = sorted[Math.max(0, sorted.length - poolSize)]!;
@@ -223,6 +287,6 @@ class FamilyState {
     const { diagonal, values } = this.field;
     const increase = values[unit]! - this.gradient[unit]! + 0.5 * diagonal[unit]!;
     const cost = this.cost[unit]!;
-    return { unit, increase, cost, merit: meritOf(increase, cost) };
+    return { unit, increase, cost, merit: meritOf(increase + this.doubt[unit]!, cost) };
   }
 }

@@ -50,7 +50,10 @@ export function imageTask(job: Opened<CalibrationData>): PruningTask {
       return {
         openGated: async () => {
           const network = await openGatedNetwork(job);
-          return { measure: (removed) => network.measure(samples, removed), dispose: () => network.dispose() };
+          return {
+            measure: (removed, left) => network.measure(samples, removed, left),
+            dispose: () => network.dispose(),
+          };
         },
         async measure(removed) {
           const replaced = await replacedTensors({ removed }, checkpoint);

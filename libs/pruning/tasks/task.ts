@@ -1,4 +1,5 @@
 import type { Bits } from '../../models/quantisation/blocks.js';
+import type { DivergenceSlopes } from '../../curvature/divergence-slopes.js';
 import type { CurvatureFactors } from '../../curvature/factors.js';
 import type { RemovedUnits } from '../fixed/remove.js';
 import type { ImageManifestDraft, TextManifestDraft } from '../../store/publish.js';
@@ -41,8 +42,8 @@ export interface ByteUnits {
 
 /** A network from which any choice of units can be taken by its gates. */
 export interface GatedNetwork {
-  /** Mean KL to the unpruned network, nats, with gates of zero on what is removed. */
-  measure(removed: RemovedUnits): Promise<number>;
+  /** Mean KL to the unpruned network, nats, with gates of zero on what is removed. @param left in place of zero: part of the way */
+  measure(removed: RemovedUnits, left?: number): Promise<number>;
   dispose(): Promise<void>;
 }
 
@@ -74,6 +75,16 @@ export interface PruningTask {
   units(kinds: readonly FixedKind[]): readonly FixedUnit[];
   /** A root of the mean KL Hessian over the gates of these kinds, in the order of `units`. */
   factors(kinds: readonly FixedKind[]): Promise<CurvatureFactors>;
+  /**
+   * KL and its slopes where some of these units are gone (by their place in `units`), on so many of the samples that fit: those of the next turn are
+   * others, as long as there are any. Absent of images: what some hundred of them say of slopes is mostly said by the few that lose the most, and
+   * leads an order astray (docs/estimators.md).
+   */
+  readonly divergence?: (
+    kinds: readonly FixedKind[],
+    gone: readonly number[],
+    share: Turn,
+  ) => Promise<DivergenceSlopes>;
   /** The mean over the samples of |∂L/∂m| of the cross-entropy, in the order of `units`. */
   slopes(kinds: readonly FixedKind[]): Promise<Float64Array>;
   /** The summed squares of the weights that go with each, in the order of `units`. */
@@ -85,6 +96,18 @@ export interface PruningTask {
   prepare(part: 'search' | 'certify'): Promise<PreparedPart>;
   /** Writes the model that the plan makes, and what belongs to it, into the folder of a version; gives what its manifest says of it alone. */
   write(directory: string, plan: Plan, arrays: PredictorArrays): Promise<TaskDraft>;
+}
+
+/** Which samples of a part have their turn. */
+export interface Turn {
+  readonly turn: number;
+  readonly samples: number;
+}
+
+/** The samples of a turn, going around. */
+export function samplesOfTurn(indices: readonly number[], { turn, samples }: Turn): number[] {
+  const count = Math.min(samples, indices.length);
+  return Array.from({ length: count }, (_, at) => indices[(turn * count + at) % indices.length]!);
 }
 
 /** What manifests of different tasks differ in. */

@@ -1,5 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import { bitMoves } from '../../curvature/bits.js';
+import { divergenceSlopes } from '../../curvature/divergence-slopes.js';
 import { curvatureFactors } from '../../curvature/factors.js';
 import type { MatrixMove } from '../../curvature/matrix-moves.js';
 import { meanSlopes } from '../../curvature/slopes.js';
@@ -37,7 +38,7 @@ import { costWindow, isRead, textCost, unitFlops, unitParameters } from '../text
 import { certifyingDocuments, type TextCalibration } from '../text/data.js';
 import { gatedNetwork, plainNetwork } from '../text/network.js';
 import { measureWindows, prepareWindows, type PreparedText } from '../text/windows.js';
-import { fixedUnits, type BitUnit, type PreparedPart, type PruningTask } from './task.js';
+import { fixedUnits, samplesOfTurn, type BitUnit, type PreparedPart, type PruningTask } from './task.js';
 
 /** Heads and neurons of a language model. Losses are means over positions, and independent samples are documents. */
 export function textTask(job: Opened<TextCalibration>): PruningTask {
@@ -55,6 +56,13 @@ export function textTask(job: Opened<TextCalibration>): PruningTask {
     counted: { samples: 'documents', share: certifyingDocuments },
     units: (kinds) => fixedUnits(spec.blocks, kinds, (kind) => unitFlops(spec, kind, costWindow(spec))),
     factors: (kinds) => curvatureFactors(checkpoint, fit, { kinds, seed: request.seed }, quietly),
+    divergence: (kinds, removed, turn) =>
+      divergenceSlopes(
+        checkpoint,
+        { dataset: data.dataset, indices: samplesOfTurn(data.parts.fit, turn) },
+        { kinds, removed },
+        { ...context, progress: undefined },
+      ),
     slopes: (kinds) => meanSlopes(checkpoint, fit, kinds, quietly),
     magnitudes: (kinds) => squaredNorms(checkpoint, causalLayout(spec), kinds),
     async byteUnits(kinds) {
@@ -184,8 +192,8 @@ async function preparePart(
         () => openComparison(bits, left),
       );
       return {
-        async measure(removed) {
-          const feeds = (size: number) => gatesWithout(spec.blocks, removed, size);
+        async measure(removed, left) {
+          const feeds = (size: number) => gatesWithout(spec.blocks, removed, size, left);
           const { kl, weights } = await measureWindows(network, comparison, text, feeds, signal);
           return meanOf(kl, weights);
         },
