@@ -170,6 +170,12 @@ test('import and list know language models', async () => {
   assert.match((await run(['list', '--repository', repository])).out, /text, 64/);
 });
 
+test('evaluate refuses a budget that no version takes', async () => {
+  const { code, err } = await run(['evaluate', ...local, '--data', data, '--budget', '0.1']);
+  assert.equal(code, exitCodes.badInput);
+  assert.match(err, /--budget: 0\.1, expected none: version 1 of lm takes no budget/);
+});
+
 test('compare sets the versions of a language model side by side, in this process and by a server', async () => {
   const settings = [
     '--data',

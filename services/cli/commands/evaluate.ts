@@ -3,12 +3,13 @@ import { dataHelp, examples, integer, jsonOption, number, versions, withModel } 
 import type { Context } from '../context.js';
 import { evaluate, tokensText } from '../measure/evaluate.js';
 import { evaluateText } from '../measure/evaluate-text.js';
-import { withVersions } from '../measure/session.js';
+import { versionsWanted, withVersions } from '../measure/session.js';
 import { withTextVersions, type TextMeasureOptions } from '../measure/text-session.js';
 import type { Interval } from '../../../libs/pruning/statistics/bound.js';
 import { TEXT_GENERATION } from '../../../libs/store/manifest.js';
 import { withProviderOptions } from '../provider-options.js';
 import { openRepository } from '../../../libs/store/repository.js';
+import { checkBudgetTaken } from '../../server/inference/budget.js';
 import { emit, flopsText, percent, short, textTable } from '../output.js';
 import { createProgress } from '../progress.js';
 
@@ -49,6 +50,9 @@ export function evaluateCommand(context: Context): Command {
 
 async function run(options: Options, context: Context): Promise<void> {
   const repository = await openRepository(options.repository);
+  const { wanted } = await versionsWanted(repository, options);
+  const manifests = await Promise.all(wanted.map((version) => repository.readManifest(options.name, version)));
+  checkBudgetTaken(manifests, options.budget, '--budget');
   const { manifest } = await repository.resolve(options.name, options.versions?.[0]);
   return manifest.task === TEXT_GENERATION ? runText(options, context) : runImages(options, context);
 }

@@ -1,4 +1,5 @@
 import { invalid } from '../../../libs/errors/error.js';
+import type { Manifest } from '../../../libs/store/manifest.js';
 import type { InferParameter } from '../../../proto/gen/open_inference_grpc.js';
 import type { ServedVersion } from '../catalog/served-version.js';
 import type { WireTensor } from './wire-tensor.js';
@@ -42,6 +43,21 @@ export function namedBudget(
 ): number | undefined {
   if (asked === undefined || manifest.budget !== null) return asked;
   throw invalid(`budget: ${asked}, expected none: version ${version} of ${model} drops no tokens`);
+}
+
+/**
+ * A budget that is asked of several versions side by side: an unpruned one stands beside those that take it as what they are compared with. Throws
+ * INVALID_ARGUMENT naming the first that takes none and is no such version, or the first of all where none takes one.
+ */
+export function checkBudgetTaken(manifests: readonly Manifest[], asked: number | undefined, field: string): void {
+  if (asked === undefined) return;
+  const without = manifests.filter(({ budget }) => budget === null);
+  const refused = without.length === manifests.length ? without[0] : without.find(({ method }) => method !== null);
+  if (refused === undefined) return;
+  const { model, version } = refused;
+  throw invalid(
+    `${field}: ${asked}, expected none: version ${version} of ${model} takes no budget (--versions names those that do)`,
+  );
 }
 
 /** The values of a `budget` tensor, [B, 1]. Throws INVALID_ARGUMENT. */
