@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -61,4 +61,32 @@ test('a publisher killed at any moment leaves only whole versions, and the next 
   await start(directory, 1, 'last');
   const hidden = readdirSync(join(directory, 'vit')).filter((name) => name.startsWith('.staging'));
   assert.deepEqual(hidden, []);
+});
+
+test('a publisher killed before anything comes to its place leaves no version that config.pbtxt does not tell of', async () => {
+  const preload = new URL('./testing/kill-before.js', import.meta.url).href;
+  let killed = 0;
+  for (let step = 0, alive = false; !alive; step++) {
+    const directory = join(root, `step-${step}`);
+    const { signal, status } = spawnSync(
+      process.execPath,
+      ['--import', preload, publisher, directory, 'vit', '2', 'tag'],
+      {
+        env: { ...process.env, KILL_BEFORE: String(step) },
+      },
+    );
+    alive = status === 0;
+    if (alive) break;
+    assert.equal(signal, 'SIGKILL');
+    killed++;
+    const repository = await openRepository(directory, { create: true });
+    const versions = await repository.listVersions('vit').catch(() => []);
+    const config = join(directory, 'vit', 'config.pbtxt');
+    if (versions.length > 0) assert.match(readFileSync(config, 'utf8'), /name: "pixel_values"/, `step ${step}`);
+    if (versions.length > 1) assert.match(readFileSync(config, 'utf8'), /name: "budget"/, `step ${step}`);
+    for (const version of versions) await repository.verify('vit', version);
+    rmSync(directory, { recursive: true });
+  }
+  // Two versions, each with a manifest, a configuration and a folder.
+  assert.equal(killed, 6);
 });

@@ -18,6 +18,8 @@ import { renderTritonConfig } from './triton-config.js';
 
 /** The model file that every version has. */
 export const MODEL_FILE = 'model.onnx';
+/** What Triton reads of a model. */
+const CONFIG_FILE = 'config.pbtxt';
 /** Holds the lowest number never given to a version, so that a removed version's number does not come to mean another one. */
 export const NEXT_VERSION_FILE = '.next-version';
 
@@ -45,7 +47,8 @@ export interface Published {
 /**
  * Publishes a version: `fill` writes model.onnx and what belongs to it into a hidden folder, which then takes its number by one
  * rename. Of two publishers that want the same number the second one's rename fails (the folder is there and not empty) and it
- * takes the next, so no lock is needed; a process killed at any moment leaves at most a hidden folder.
+ * takes the next, so no lock is needed; a process killed at any moment leaves at most a hidden folder. config.pbtxt tells of the version
+ * before it is there, so that a version is never there without it.
  *
  * When the draft has a `publication` that some version already carries, that version is returned and nothing is written.
  * @throws HeartwoodError INVALID_ARGUMENT for a draft that does not fit the schema, no model.onnx, or a repository that is
@@ -59,6 +62,7 @@ export async function publishVersion(
 ): Promise<Published> {
   const parent = join(repository, model);
   const staging = await prepare(parent);
+  let published = false;
   try {
     const draft = await fill(staging).catch((error: unknown) => {
       // Its other errors may be of what it reads.
@@ -72,6 +76,7 @@ export async function publishVersion(
       const earlier = draft.publication === undefined ? undefined : await findPublication(parent, draft.publication);
       if (earlier) return earlier;
       const version = options.version ?? (await nextVersion(parent));
+      if (options.version !== undefined) await refuseGivenBefore(parent, version, draft.checkpointDigest);
       const manifest = checkManifest(
         { ...draft, schema: 1, model, version, createdAt: new Date().toISOString(), files },
         `${MANIFEST_FILE} of ${model} version ${version}`,
@@ -79,9 +84,12 @@ export async function publishVersion(
       await writeDurably(join(staging, MANIFEST_FILE), `${JSON.stringify(manifest, null, 1)}\n`);
       options.signal?.throwIfAborted();
       const directory = join(parent, String(version));
+      await writeTritonConfig(parent, model, manifest);
       if (await moveTo(staging, directory)) {
+        published = true;
         await flush(parent);
         await flush(repository);
+        // Another publisher may have told of its version alone meanwhile; else there is nothing to write.
         await writeTritonConfig(parent, model).catch(async (error: unknown) => {
           await takeBack(parent, directory);
           throw error;
@@ -93,7 +101,19 @@ export async function publishVersion(
     }
   } finally {
     await releaseStaging(staging);
+    // It is not to tell of a version that never came; what it tells too much does no harm.
+    if (!published) await restoreTritonConfig(parent, model).catch(() => undefined);
   }
+}
+
+/** As `writeTritonConfig`; without a version there is nothing to tell of. */
+async function restoreTritonConfig(parent: string, model: string): Promise<void> {
+  const entries = await readdir(parent);
+  if (!entries.includes(CONFIG_FILE)) return;
+  // Another publisher of a first version may have told of it already.
+  if (entries.some((name) => name.startsWith('.staging-'))) return;
+  if ((await listVersionFolders(parent)).length > 0) return writeTritonConfig(parent, model);
+  await rm(join(parent, CONFIG_FILE));
 }
 
 /** A version that Triton was not told of, the disk being full, was not published: it goes as it came, at once and whole. */
@@ -124,8 +144,12 @@ export async function findPublication(modelDirectory: string, publication: strin
   return undefined;
 }
 
-/** Brings config.pbtxt up to the versions that are there. Runs again when another process changed them meanwhile. */
-export async function writeTritonConfig(modelDirectory: string, model: string): Promise<void> {
+/**
+ * Brings config.pbtxt up to the versions that are there. Runs again when another process changed them meanwhile.
+ * @param coming a version that is about to be there
+ */
+export async function writeTritonConfig(modelDirectory: string, model: string, coming?: Manifest): Promise<void> {
+  const file = join(modelDirectory, CONFIG_FILE);
   for (;;) {
     const versions = await listVersionFolders(modelDirectory);
     const manifests: Manifest[] = [];
@@ -133,8 +157,10 @@ export async function writeTritonConfig(modelDirectory: string, model: string): 
       const read = await readManifestFile(join(modelDirectory, String(version), MANIFEST_FILE)).catch(() => undefined);
       if (read) manifests.push(read);
     }
+    if (coming) manifests.push(coming);
     if (manifests.length === 0) return;
-    await writeDurably(join(modelDirectory, 'config.pbtxt'), renderTritonConfig(model, manifests));
+    const config = renderTritonConfig(model, manifests);
+    if ((await readFile(file, 'utf8').catch(() => '')) !== config) await writeDurably(file, config);
     if ((await listVersionFolders(modelDirectory)).join() === versions.join()) return;
   }
 }
@@ -145,6 +171,52 @@ export async function writeTritonConfig(modelDirectory: string, model: string): 
  */
 export function nextVersionBeside(modelDirectory: string): string {
   return join(dirname(modelDirectory), `.${basename(modelDirectory)}${NEXT_VERSION_FILE}`);
+}
+
+/** What is written down of a version whose number may be asked for by name: the first, and the checkpoint that it was of. */
+export interface NumberMarks {
+  readonly next: number;
+  readonly baseline: string | undefined;
+}
+
+/** As text: the number alone in its line, as it was before there was more to say. */
+export function renderMarks({ next, baseline }: NumberMarks): string {
+  return `${next}\n${baseline === undefined ? '' : `1 ${baseline}\n`}`;
+}
+
+/** What the files in a model's folder and beside it say, and the versions that are there. */
+export async function readMarks(modelDirectory: string): Promise<NumberMarks> {
+  const files = [join(modelDirectory, NEXT_VERSION_FILE), nextVersionBeside(modelDirectory)];
+  const texts = await Promise.all(files.map((file) => readFile(file, 'utf8').catch(() => '')));
+  const baseline = texts.flatMap((text) => /^1 (\S+)$/m.exec(text)?.[1] ?? []).at(0);
+  return { next: await nextVersion(modelDirectory), baseline };
+}
+
+/**
+ * A number that is asked for and was given to a version that has gone is given to the same checkpoint again, and to no other: what was said
+ * of version 1 would be said of another model. Throws FAILED_PRECONDITION.
+ */
+async function refuseGivenBefore(modelDirectory: string, version: number, checkpoint: string): Promise<void> {
+  const present = await listVersionFolders(modelDirectory);
+  const { next, baseline } = await readMarks(modelDirectory);
+  if (version >= next || present.includes(version)) return;
+  const known = version === 1 ? (baseline ?? (await checkpointOfChildren(modelDirectory, present))) : undefined;
+  if (known === checkpoint) return;
+  const model = basename(modelDirectory);
+  throw new HeartwoodError(
+    'FAILED_PRECONDITION',
+    `version ${version} of ${model}: was removed, and its number is not given to another checkpoint: expected another name`,
+  );
+}
+
+/** The checkpoint of version 1 by those that were made of it. */
+async function checkpointOfChildren(modelDirectory: string, versions: readonly number[]): Promise<string | undefined> {
+  for (const version of versions) {
+    const file = join(modelDirectory, String(version), MANIFEST_FILE);
+    const manifest = await readManifestFile(file).catch(() => undefined);
+    if (manifest?.parent === 1) return manifest.checkpointDigest;
+  }
+  return undefined;
 }
 
 /** The lowest number above all versions that are or ever were there. */

@@ -47,6 +47,35 @@ test('a published version is listed, read, verified and described to Triton', as
   assert.match(config, /output \{ name: "tokens_kept" data_type: TYPE_INT32/);
 });
 
+test('the number of version 1 is given again to its own checkpoint alone', async () => {
+  const [own, other] = ['a', 'b'].map((digit) => ({ checkpointDigest: digit.repeat(64) }));
+  const refused = () =>
+    assert.rejects(
+      repository.publish('first', fillWith(other), { version: 1 }),
+      coded(
+        'FAILED_PRECONDITION',
+        /version 1 of first: was removed, and its number is not given to another checkpoint/,
+      ),
+    );
+  await repository.publish('first', fillWith(own), { version: 1 });
+  await repository.publish('first', fillWith({ ...own, parent: 1 }));
+  await repository.remove('first', 1, { force: true });
+  await refused();
+  assert.equal((await repository.publish('first', fillWith(own), { version: 1 })).version, 1);
+  // Also when nothing of the model is left.
+  await repository.remove('first', 2);
+  await repository.remove('first', 1);
+  await refused();
+  assert.equal((await repository.publish('first', fillWith(own), { version: 1 })).version, 1);
+  assert.equal((await repository.publish('first', fillWith(own))).version, 3);
+  // A folder that was deleted by hand is known by those that were made of it.
+  await repository.publish('first', fillWith({ ...own, parent: 1 }));
+  rmSync(join(repository.directory, 'first', '1'), { recursive: true });
+  await refused();
+  for (const version of [3, 4]) await repository.remove('first', version, { force: true });
+  rmSync(join(repository.directory, '.first.next-version'));
+});
+
 test('a full disk and a folder that is read-only are told apart, by name', async () => {
   const system = (code: string) =>
     Object.assign(new Error(`${code}: said by the system, write`), { code, syscall: 'write' });

@@ -10,10 +10,11 @@ import {
   findPublication,
   type ManifestDraft,
   NEXT_VERSION_FILE,
-  nextVersion,
   nextVersionBeside,
   type Published,
   publishVersion,
+  readMarks,
+  renderMarks,
   type PublishOptions,
   writeTritonConfig,
 } from './publish.js';
@@ -152,7 +153,10 @@ export class Repository {
     if (!(await isDirectory(directory))) throw this.#notFound(model, version);
     const pinned = (await this.pinned(model)) === version;
     if (!options.force) await this.#refuseNeeded(model, version, pinned);
-    await writeDurably(join(parent, NEXT_VERSION_FILE), `${await nextVersion(parent)}\n`);
+    const marks = await readMarks(parent);
+    const first = version === 1 ? await this.readManifest(model, 1).catch(() => undefined) : undefined;
+    const baseline = first?.checkpointDigest ?? marks.baseline;
+    await writeDurably(join(parent, NEXT_VERSION_FILE), renderMarks({ ...marks, baseline }));
     if (pinned) await rm(join(parent, PIN_FILE), { force: true });
     const removed = removalPath(parent);
     await rename(directory, removed).catch((error: unknown) => {
@@ -184,7 +188,7 @@ export class Repository {
     // A publisher may be at work in a staging folder; then the model's folder stays for it.
     const entries = await readdir(parent, { withFileTypes: true });
     if (entries.some((entry) => entry.isDirectory())) return;
-    await writeDurably(nextVersionBeside(parent), `${await nextVersion(parent)}\n`);
+    await writeDurably(nextVersionBeside(parent), renderMarks(await readMarks(parent)));
     const removed = removalPath(this.directory);
     await rename(parent, removed);
     await rm(removed, { recursive: true, force: true });
