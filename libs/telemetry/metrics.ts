@@ -6,6 +6,12 @@ import { openMetrics, openMetricsType, prefersOpenMetrics } from './open-metrics
 
 export { Counter, Gauge, Histogram, Registry } from 'prom-client';
 
+/**
+ * How long a connection may wait for its next request: longer than the usual pause between two scrapes. Were it shorter (Node's is 5 s), a client
+ * that comes back could find its connection closed under its request.
+ */
+const keepAliveMs = 180_000;
+
 /** Upper bounds, in seconds, for what takes from a tenth of a millisecond to ten seconds. */
 export const durationBuckets: readonly number[] = [
   0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
@@ -86,6 +92,7 @@ export async function serveMetrics(
     );
     server.listen(port, host, resolve);
   });
+  server.keepAliveTimeout = keepAliveMs;
   return {
     port: (server.address() as AddressInfo).port,
     close: () =>

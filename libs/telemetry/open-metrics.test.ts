@@ -38,10 +38,11 @@ test('counters, gauges and histograms with exemplars, as the specification has t
   );
 });
 
-test('a scraper gets the format that it asks for, and the one does not spoil the other', async () => {
+test('a scraper gets the format that it asks for, and the one does not spoil the other', async (context) => {
   const registry = createRegistry();
   new Counter({ name: 'rings_total', help: 'Growth rings.', registers: [registry] }).inc(3);
   const endpoint = await serveMetrics(registry, 0, '127.0.0.1');
+  context.after(() => endpoint.close());
   const page = async (accept: string) => {
     const response = await fetch(`http://127.0.0.1:${endpoint.port}/metrics`, { headers: { accept } });
     return { type: response.headers.get('content-type') ?? '', text: await response.text() };
@@ -54,7 +55,6 @@ test('a scraper gets the format that it asks for, and the one does not spoil the
   assert.match(plain.type, /^text\/plain; version=0\.0\.4/);
   assert.match(plain.text, /^# TYPE rings_total counter\nrings_total 3$/m);
   assert.doesNotMatch(plain.text, /EOF/);
-  await endpoint.close();
 });
 
 test('which format a header prefers', () => {

@@ -5,10 +5,12 @@ import { createInterface } from 'node:readline';
 import { test } from 'node:test';
 import { Counter, createRegistry, serveMetrics } from './metrics.js';
 
-test('/metrics serves the registry and nothing else, on a free port', async () => {
+test('/metrics serves the registry and nothing else, on a free port', async (context) => {
   const registry = createRegistry();
   new Counter({ name: 'rings_total', help: 'Growth rings.', registers: [registry] }).inc(3);
   const endpoint = await serveMetrics(registry, 0, '127.0.0.1');
+  let open = true;
+  context.after(() => (open ? endpoint.close() : undefined));
   const url = `http://127.0.0.1:${endpoint.port}`;
   const page = await fetch(`${url}/metrics?x=1`);
   assert.match(page.headers.get('content-type') ?? '', /text\/plain; version=/);
@@ -22,6 +24,7 @@ test('/metrics serves the registry and nothing else, on a free port', async () =
     message: /metrics port \d+/,
   });
   await endpoint.close();
+  open = false;
   await assert.rejects(fetch(`${url}/metrics`));
 });
 
