@@ -179,6 +179,7 @@ export class WorkerQueue<Request, Reply> {
   }
 
   #take(): Job<Request, Reply> | undefined {
+    if (this.#queue.length < 2) return this.#queue.shift();
     let best = 0;
     let least = Infinity;
     // Few wait here: a scheduler has one request in it for each of its versions.

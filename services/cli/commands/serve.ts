@@ -61,6 +61,11 @@ export function serveCommand(context: Context): Command {
     )
     .option('--prefill-chunk <n>', 'prompt tokens of one run, for which running texts wait (default: 128)', some)
     .option('--generation-queue-limit <n>', 'texts of a version that may wait; more are refused (default: 128)', some)
+    .option(
+      '--stream-interval-ms <ms>',
+      'between two pieces of a text that comes quicker; 0: every token at once (default: 30)',
+      integer({ min: 0 }),
+    )
     .option('--text-window <n>', 'texts of one stream that are generated at a time (default: 32)', some)
     .optionsGroup('Versions:')
     .addOption(

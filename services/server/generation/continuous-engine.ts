@@ -13,6 +13,7 @@ import type { GenerationRequest, GenerationTerms, TokenRequest } from './request
 import type { GenerationModel } from './served-graph.js';
 import type { GenerationSettings } from './settings.js';
 import { GenerationTask } from './task.js';
+import { EventStream } from './text/event-stream.js';
 import type { Vocabulary } from './vocabulary.js';
 import { WaitingTasks } from './waiting-tasks.js';
 import { cancelled, watchCaller } from './watch-caller.js';
@@ -64,6 +65,8 @@ class ContinuousEngine implements GenerationEngine {
   /** Prompts that are being encoded: aborted with why, when nobody waits for one any more. */
   readonly #encoding = new Set<AbortController>();
   readonly #release = new Map<GenerationTask, () => void>();
+  /** What the last run came to, and nobody has been told of yet: the next run does not wait for that. */
+  #untold: (() => void)[] = [];
   /** Whose tokens have been drawn and not handed on. */
   #undelivered: GenerationTask[] = [];
   #loop: Promise<void> | undefined;
@@ -125,8 +128,8 @@ class ContinuousEngine implements GenerationEngine {
     this.#admit(signal);
     const { model, vocabulary } = this.parts;
     const checked = checkRequest(request, model, this.context, vocabulary);
-    const left = (): void => this.#end(task, cancelled());
-    const task: GenerationTask = new GenerationTask(checked, vocabulary, terms, left);
+    const stream = new EventStream(() => this.#end(task, cancelled()), this.parts.settings.streamIntervalMs);
+    const task: GenerationTask = new GenerationTask(checked, vocabulary, terms, stream);
     this.#release.set(
       task,
       watchCaller(signal, task.deadline, (error) => this.#end(task, error)),
@@ -191,13 +194,14 @@ class ContinuousEngine implements GenerationEngine {
       this.#endAll(thrown instanceof HeartwoodError ? thrown : internal('the engine failed', thrown));
       this.#steps.sweep();
     } finally {
-      this.#deliver();
+      this.#tell();
     }
   }
 
   async #step(kind: StepKind): Promise<void> {
     const { session } = this.parts;
     let begun: { step: Step; startedAt: number } | undefined;
+    let told = false;
     const make = () => {
       // Who has gone since the turn was asked for costs nothing.
       this.#steps.sweep();
@@ -205,18 +209,21 @@ class ContinuousEngine implements GenerationEngine {
       if (step === undefined) throw nothingToRun;
       begun = { step, startedAt: performance.now() };
       const run = this.run.run(step.input, this.#steps.takeCopies());
-      this.#observer.stepBegins();
+      if (told) this.#observer.stepBegins();
       return run;
     };
     const turn = session.runLate(make, { memory: this.memory, priority: () => this.#priority() });
-    // While the worker is at it: what the last run came to goes to its readers.
-    this.#deliver();
+    // While the worker is at it, if it was free.
+    this.#tell();
+    told = true;
+    if (begun) this.#observer.stepBegins();
     try {
       const { outputs, durationMs } = await turn;
       const { step, startedAt } = begun!;
       const output = this.run.read(outputs, step.input);
       for (const drawn of this.#steps.finish(step, output)) this.#drawn(drawn);
-      this.#tellStep(step, output, { startedAt, endedAt: startedAt + durationMs, samples: step.tasks.length });
+      const execution = { startedAt, endedAt: startedAt + durationMs, samples: step.tasks.length };
+      this.#untold.push(() => this.#tellStep(step, output, execution));
     } catch (thrown) {
       if (thrown === nothingToRun) return;
       if (begun) this.#observer.stepFailed();
@@ -228,16 +235,16 @@ class ContinuousEngine implements GenerationEngine {
   #drawn(drawn: Drawn): void {
     const { task } = drawn;
     if ('error' in drawn) return this.#failed([task], drawn.error);
+    const { first, ms } = drawn;
+    this.#untold.push(() => (first ? this.#observer.firstToken(ms) : this.#observer.nextToken(ms)));
     this.#undelivered.push(task);
-    if (drawn.first) this.#observer.firstToken(drawn.ms);
-    else this.#observer.nextToken(drawn.ms);
     if (task.finished) this.#end(task);
   }
 
-  #deliver(): void {
-    const tasks = this.#undelivered;
-    this.#undelivered = [];
-    for (const task of tasks) task.deliver();
+  /** Observers first: who reads a text to its end may ask at once what it has cost. */
+  #tell(): void {
+    for (const tell of this.#untold.splice(0)) tell();
+    for (const task of this.#undelivered.splice(0)) task.deliver();
   }
 
   #failed(tasks: readonly GenerationTask[], thrown: unknown): void {
@@ -263,7 +270,7 @@ class ContinuousEngine implements GenerationEngine {
       else this.#end(task, error);
     }
     this.#steps.clear();
-    this.#deliver();
+    this.#tell();
     for (let attempt = 1; this.memory.lost; attempt++) {
       try {
         this.memory = await this.run.allocate(this.rows, this.context);

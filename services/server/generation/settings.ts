@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { millisecondsOrNone } from '../../settings/milliseconds.js';
 
 const positive = z.int().min(1);
 
@@ -17,6 +18,8 @@ export const generationSchema = {
   prefillChunk: positive.default(128),
   /** Requests of one version that may wait for a row; those beyond are refused at once. */
   generationQueueLimit: positive.default(128),
+  /** Milliseconds between two pieces of a text that comes quicker, but for its end; 0: every token at once. */
+  streamIntervalMs: millisecondsOrNone.default(30),
 } as const;
 
 export type GenerationSettings = z.output<z.ZodObject<typeof generationSchema>>;

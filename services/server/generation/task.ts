@@ -7,7 +7,7 @@ import type { GenerationRecord } from './observer.js';
 import type { GenerationTerms } from './request.js';
 import { Sampler } from './sampling/sampler.js';
 import { logprobsOf } from './sampling/logprobs.js';
-import { EventStream } from './text/event-stream.js';
+import type { EventStream } from './text/event-stream.js';
 import { TextAssembly } from './text/text-assembly.js';
 import type { Vocabulary } from './vocabulary.js';
 
@@ -21,7 +21,6 @@ interface Finish {
 
 /** A request on its way: what has gone through the model, what has been drawn, and what is still to be told. */
 export class GenerationTask implements RowHolder {
-  readonly stream: EventStream;
   readonly priority: number;
   readonly deadline: number | undefined;
   /** Told of every step that it had a row in. */
@@ -45,21 +44,21 @@ export class GenerationTask implements RowHolder {
   #finish: Finish | undefined;
   #text = '';
   #tokens: GeneratedToken[] = [];
+  /** Drawn, and not yet text: that waits until it is handed on, unless the text could end in it. */
+  #unread: number[] = [];
   readonly #scored: GeneratedToken[] = [];
   readonly #sampler: Sampler;
   readonly #assembly: TextAssembly;
 
-  /** @param left told when its reader leaves */
   constructor(
     readonly request: CheckedRequest,
     private readonly vocabulary: Vocabulary,
     { priority, deadline, stepped }: GenerationTerms,
-    left: () => void,
+    readonly stream: EventStream,
   ) {
     this.priority = priority ?? defaultPriority;
     this.deadline = deadline;
     this.stepped = stepped ?? (() => undefined);
-    this.stream = new EventStream(left);
     this.#sampler = new Sampler(request.sampling, request.seed, request.prompt, request.logprobs);
     this.#assembly = new TextAssembly(request.stop);
   }
@@ -132,6 +131,8 @@ export class GenerationTask implements RowHolder {
   /** Hands on what has been drawn since the last time, and the end where it has come. */
   deliver(): void {
     const finish = this.#finish;
+    this.#read();
+    if (finish !== undefined && finish.reason !== 'stop') this.#text += this.#assembly.end();
     if (this.#text !== '' || (finish !== undefined && this.#tokens.length > 0)) {
       this.stream.push({ kind: 'text', text: this.#text, tokens: this.#tokens });
       this.#text = '';
@@ -158,17 +159,24 @@ export class GenerationTask implements RowHolder {
   }
 
   #take(id: number): Finish | undefined {
-    const { eosIds, maxTokens } = this.request;
-    if (eosIds.has(id)) {
-      this.#text += this.#assembly.end();
-      return { reason: 'eos' };
+    const { eosIds, maxTokens, stop } = this.request;
+    if (eosIds.has(id)) return { reason: 'eos' };
+    this.#unread.push(id);
+    const found = stop.length > 0 ? this.#read() : undefined;
+    if (found !== undefined) return { reason: 'stop', stop: found };
+    return this.#drawn < maxTokens ? undefined : { reason: 'length' };
+  }
+
+  /** @returns the stop string that it came to */
+  #read(): string | undefined {
+    const ids = this.#unread;
+    this.#unread = [];
+    for (const id of ids) {
+      const { text, stop } = this.#assembly.push(this.vocabulary.bytes(id));
+      this.#text += text;
+      if (stop !== undefined) return stop;
     }
-    const { text, stop } = this.#assembly.push(this.vocabulary.bytes(id));
-    this.#text += text;
-    if (stop !== undefined) return { reason: 'stop', stop };
-    if (this.#drawn < maxTokens) return undefined;
-    this.#text += this.#assembly.end();
-    return { reason: 'length' };
+    return undefined;
   }
 
   #echo(): void {

@@ -94,7 +94,7 @@ describe('a stream of events', () => {
   const end = { kind: 'end', finishReason: 'eos' } as EndEvent;
 
   test('a reader that waits gets each, one that comes late all as one', async () => {
-    const stream = new EventStream(() => assert.fail('nobody has left'));
+    const stream = new EventStream(() => assert.fail('nobody has left'), 0);
     const waiting = stream.next();
     for (const [id, value] of ['a', 'b', 'c'].entries()) stream.push(text(value, id));
     assert.deepEqual((await waiting).value, text('a', 0));
@@ -107,7 +107,7 @@ describe('a stream of events', () => {
   });
 
   test('an error comes behind the text before it, and once', async () => {
-    const stream = new EventStream(() => undefined);
+    const stream = new EventStream(() => undefined, 0);
     stream.push(text('a', 0));
     stream.fail(new Error('first'));
     stream.fail(new Error('second'));
@@ -116,9 +116,36 @@ describe('a stream of events', () => {
     assert.equal((await stream.next()).done, true);
   });
 
+  test('a text that comes quickly is handed on in pieces, its beginning and its end at once', async () => {
+    const stream = new EventStream(() => undefined, 3_600_000);
+    const first = stream.next();
+    stream.push(text('a', 0));
+    assert.deepEqual((await first).value, text('a', 0));
+    const second = stream.next();
+    stream.push(text('b', 1));
+    stream.push(text('c', 2));
+    let early = true;
+    void second.then(() => assert.ok(!early, 'before its time'));
+    await new Promise(setImmediate);
+    early = false;
+    stream.end(end);
+    assert.deepEqual((await second).value, { kind: 'text', text: 'bc', tokens: [{ id: 1 }, { id: 2 }] });
+    assert.deepEqual((await stream.next()).value, end);
+  });
+
+  test('what is held back comes when it is time, without more behind it, to a reader that waits and to one that is late', async () => {
+    const stream = new EventStream(() => undefined, 1);
+    for (const [id, value] of ['a', 'b', 'c', 'd'].entries()) {
+      const next = id % 2 === 0 ? stream.next() : undefined;
+      stream.push(text(value, id));
+      assert.deepEqual((await (next ?? stream.next())).value, text(value, id));
+    }
+    await stream.return();
+  });
+
   test('leaving is told once, and never behind the end', async () => {
     let left = 0;
-    const stream = new EventStream(() => left++);
+    const stream = new EventStream(() => left++, 0);
     stream.push(text('a', 0));
     for await (const _ of stream) break;
     await stream.return();
