@@ -16,7 +16,7 @@ import { GenerationTask } from './task.js';
 import { EventStream } from './text/event-stream.js';
 import type { Vocabulary } from './vocabulary.js';
 import { WaitingTasks } from './waiting-tasks.js';
-import { cancelled, watchCaller } from './watch-caller.js';
+import { cancelled, tooLate, watchCaller } from './watch-caller.js';
 
 export interface EngineParts {
   /** Of a graph of libs/models/generation-graph.ts. One worker holds the caches, so a second instance would be idle. */
@@ -108,6 +108,8 @@ class ContinuousEngine implements GenerationEngine {
     const { model, vocabulary } = this.parts;
     const text = textToEncode(request, model, this.context, vocabulary);
     if (text === undefined) return request as TokenRequest;
+    // A timer for it might come behind the tokens.
+    if (deadline !== undefined && deadline <= performance.now()) throw tooLate();
     const encoding = new AbortController();
     const release = watchCaller(signal, deadline, (error) => encoding.abort(error));
     try {

@@ -12,12 +12,16 @@ export function watchCaller(
   // The requests of one connection may share its signal, each with a listener; they are no leak.
   setMaxListeners(0, signal);
   signal.addEventListener('abort', abort, { once: true });
-  const late = (): void => over(new HeartwoodError('DEADLINE_EXCEEDED', 'the request timed out before its text ended'));
+  const late = (): void => over(tooLate());
   const timer = deadline === undefined ? undefined : timerUntil(deadline, late);
   return () => {
     signal.removeEventListener('abort', abort);
     clearTimeout(timer);
   };
+}
+
+export function tooLate(): HeartwoodError {
+  return new HeartwoodError('DEADLINE_EXCEEDED', 'the request timed out before its text ended');
 }
 
 export function cancelled(): HeartwoodError {
