@@ -1,5 +1,6 @@
 /**
- * npm run bench:streams [-- --json FILE] [--minutes 2] [--streams 200] [--shape 160m] [--bits 32,8,4] [--pairs 20] [--only restless|speed]
+ * npm run bench:streams [-- --json FILE] [--minutes 2] [--streams 200] [--shape 160m] [--bits 32,8,4] [--pairs 20] [--threads N]
+ *                          [--only restless|speed]
  *
  * Restless: streams of text through gRPC that start, stop, cancel, break and come too late at random, each held against the same request
  * alone; then whether any of them left a row, a waiting request or memory behind. Speed: tokens a second through gRPC streams of a server,
@@ -8,7 +9,7 @@
  * token costs more where the cache has more room.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { pythiaShapes } from '../libs/models/testing/random-causal.js';
@@ -30,12 +31,20 @@ import { publishRandom, smallShape } from './support/streams/subjects.js';
 const { values: options } = parseArgs({
   options: {
     ...{ json: { type: 'string' }, minutes: { type: 'string' }, streams: { type: 'string' } },
-    ...{ shape: { type: 'string' }, bits: { type: 'string' }, pairs: { type: 'string' }, only: { type: 'string' } },
+    ...{
+      shape: { type: 'string' },
+      bits: { type: 'string' },
+      pairs: { type: 'string' },
+      threads: { type: 'string' },
+      only: { type: 'string' },
+    },
   },
 });
 const minutes = Math.max(0.1, Number(options.minutes ?? 2));
 const lanes = Number(options.streams ?? 200);
 const pairs = Math.max(1, Number(options.pairs ?? 20));
+/** Of the model; with fewer than there are cores the streams have cores of their own. */
+const threads = Math.max(1, Number(options.threads ?? availableParallelism()));
 /** Of the tokens of one turn, about. */
 const turnSeconds = 1;
 const shape = (options.shape ?? '160m') as keyof typeof pythiaShapes;
@@ -132,9 +141,13 @@ async function speed(): Promise<void> {
 
 async function streamCost(repository: string, name: string): Promise<void> {
   const { manifest, directory } = await (await openRepository(repository)).resolve(name, 1);
-  const server = await startServed(repository, [{ name, versions: [1] }], ['--workers', '1']);
+  const server = await startServed(
+    repository,
+    [{ name, versions: [1] }],
+    ['--workers', '1', '--threads', String(threads)],
+  );
   const client = connectInference(server.address);
-  const bare = await openBareLoop(directory, textManifest(manifest), 8);
+  const bare = await openBareLoop(directory, textManifest(manifest), { most: 8, threads });
   try {
     await cacheInPlace(bare, name);
     for (const batch of [1, 8]) {
@@ -158,7 +171,7 @@ async function streamCost(repository: string, name: string): Promise<void> {
           `whose client took ${(100 * clientShare).toFixed(1)} % of the cores`,
       );
       const measured = { bare: alone, streamed: through, steps, clientShare, tokensPerPiece, ...paired };
-      rows.push({ part: 'speed', model: name, batch, ...measured });
+      rows.push({ part: 'speed', model: name, batch, threads, ...measured });
       bars.push(
         barOf(`${name}, ${batch} at a time: tokens/s through gRPC over the bare loop`, paired.ratio, '>=', 0.97),
       );

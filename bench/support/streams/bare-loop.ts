@@ -17,9 +17,13 @@ export interface BareLoop {
   close(): Promise<void>;
 }
 
-/** @param most rows of the cache */
-export async function openBareLoop(directory: string, { text, files }: TextManifest, most: number): Promise<BareLoop> {
-  const runtime = createRuntime({ workers: 1 });
+/** @param options rows of the cache, and the threads of a run */
+export async function openBareLoop(
+  directory: string,
+  { text, files }: TextManifest,
+  { most, threads }: { readonly most: number; readonly threads: number },
+): Promise<BareLoop> {
+  const runtime = createRuntime({ workers: 1, threads });
   const session = await runtime.load(join(directory, servedModelFile(files)), languageModelSession);
   const run = new ModelRun({ ...text, eosIds: text.eos }, session);
   const memories = new Map<number, ResidentMemory>();
