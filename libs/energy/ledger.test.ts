@@ -104,9 +104,15 @@ describe('the ledger', () => {
     const ledger = idled();
     const end = ledger.occupied();
     for (const interval of intervals(200, 8000, 20, () => 30)) ledger.read(interval);
-    end();
+    end(8000);
     close(ledger.idleWatts, 5);
     for (const interval of intervals(8000, 20_000, 20, () => 6)) ledger.read(interval);
+    close(ledger.idleWatts, 6);
+    // What begins and ends between two readings too.
+    for (let from = 20_000; from < 40_000; from += 20) {
+      ledger.occupied()(from + 10);
+      ledger.read({ from, to: from + 20, joules: 0.6 });
+    }
     close(ledger.idleWatts, 6);
   });
 

@@ -111,12 +111,14 @@ export class EnergyLedger {
 
   /**
    * Something that is no run goes on (a model is loaded), until the function that it returns is called: what the machine takes meanwhile
-   * is nobody's, and says nothing of idling.
+   * is nobody's, and says nothing of idling. It may be shorter than the time between two readings.
    */
-  occupied(): () => void {
+  occupied(): (at?: number) => void {
     const occupation = {};
     this.#occupations.add(occupation);
-    return () => void this.#occupations.delete(occupation);
+    return (at = performance.now()) => {
+      if (this.#occupations.delete(occupation)) this.#idle.busy(at);
+    };
   }
 
   /** The meter's next interval: in order, without overlaps. */
