@@ -311,7 +311,7 @@ const rows = [
       {
         title: 'Shadow: KL and what was promised',
         unit: 'none',
-        description: 'Nats a sample.',
+        description: 'Nats a sample; of texts, a token.',
         targets: [
           [quotient('heartwood_shadow_kl_nats_sum', 'heartwood_shadow_kl_nats_count'), `${version} mean`],
           [`heartwood_shadow_kl_lower_bound_nats{${chosen}}`, `${version} lower bound`],

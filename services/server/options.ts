@@ -69,7 +69,7 @@ const schema = z.object({
     .array(z.object({ model: z.string().min(1).nullable(), ms: positiveMilliseconds }))
     .refine((list) => new Set(list.map(({ model }) => model)).size === list.length, 'two objectives for one model')
     .default([]),
-  /** Share of the answered calls that version 1 runs too, to be compared. */
+  /** Share of the answered calls, texts too, that version 1 runs as well, to be compared. */
   shadow: z.number().min(0).max(1).default(0),
   /** The energy meter: the first that is found, none, or one by name. */
   energyMeter: z.enum(meterChoices).default('auto'),

@@ -82,7 +82,7 @@ export async function startServer(
   const images = new ImagePool(settings.imageWorkers);
   const objectives = settings.latencySlo;
   const controller = new LatencyController({ objectives, workers: settings.workers }, registry, log);
-  const shadowing = new Shadowing(settings.shadow, registry, log);
+  const shadowing = new Shadowing({ share: settings.shadow, beside: energy.beside }, registry, log);
   const flops = executedFlops(registry);
   const metrics = new InferenceMetrics(registry, flops);
   const generationMetrics = new GenerationMetrics(registry, flops);
@@ -138,6 +138,7 @@ export async function startServer(
     [metrics, statistics, shadowing],
     (error) => report(error, 'an observer of generations'),
     (served) => served.energy?.openRequest(),
+    shadowing,
   );
   const { streamWindow, textWindow } = settings;
   const streams = { inference, streamWindow, stopping: transport.stopping, report };

@@ -101,7 +101,7 @@ export function serveCommand(context: Context): Command {
     )
     .option(
       '--shadow <share>',
-      'share of the answered requests to classifiers that version 1 runs too, to be compared (default: 0)',
+      'share of the answered requests that version 1 runs too, to be compared (default: 0)',
       number({ min: 0, max: 1 }),
     )
     .optionsGroup('Energy:')

@@ -1,5 +1,5 @@
 import { servedChunk } from '../../../libs/pruning/prompt/parameters.js';
-import type { Session } from '../../../libs/runtime/runtime.js';
+import type { Session, TimedRun } from '../../../libs/runtime/runtime.js';
 import { backgroundPriority } from '../scheduling/scheduler.js';
 import { ModelRun, type RunInput } from './model-run.js';
 import type { GenerationModel } from './served-graph.js';
@@ -11,6 +11,9 @@ export interface ForcedText {
   /** Nats; undefined: the version's default. */
   readonly budget?: number | undefined;
 }
+
+/** Begins a run when its turn has come, and hands on what it came to. */
+export type EachRun = (run: () => Promise<TimedRun>) => Promise<TimedRun>;
 
 /** Tokens of the answer that one run is given: as many rows of logits come back. */
 const answerChunk = 32;
@@ -31,12 +34,12 @@ export class TeacherForcing {
    * Logits from which each token of the answer would be drawn, a few rows at a time: first the one behind the prompt, then up to 32 a time. Rows
    * are to be read before the next are asked for: they share memory. Throws CANCELLED, RESOURCE_EXHAUSTED (no memory), UNAVAILABLE, INTERNAL.
    *
-   * @param turn awaited before each run but the first
+   * @param each handed every run, which it begins when its turn has come
    */
   async *logits(
     { prompt, answer, budget = this.model.budget ?? 0 }: ForcedText,
     signal: AbortSignal,
-    turn: () => Promise<void> = () => Promise.resolve(),
+    each: EachRun = (run) => run(),
   ): AsyncGenerator<readonly Float32Array[], void, undefined> {
     const run = new ModelRun(this.model, this.session);
     const staged = this.model.stages.length > 0;
@@ -45,13 +48,12 @@ export class TeacherForcing {
     const memory = await run.allocate(1, prompt.length + answer.length);
     let [position, lengths]: [number, readonly number[]] = [0, new Array<number>(run.groups).fill(0)];
     const step = async (ids: readonly number[], wanted: readonly number[]): Promise<readonly Float32Array[]> => {
-      if (position > 0) await turn();
       const input: RunInput = {
         ...{ row: 0, ids: [ids], wanted },
         ...{ positions: [position], lengths: [lengths], budgets: [budget] },
       };
       const options = { memory, signal, priority: () => backgroundPriority };
-      const { outputs } = await this.session.runLate(() => run.run(input, []), options);
+      const { outputs } = await each(() => this.session.runLate(() => run.run(input, []), options));
       const found = run.read(outputs, input);
       position += ids.length;
       lengths = found.lengths[0]!;

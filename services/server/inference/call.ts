@@ -4,6 +4,9 @@ import type { ServedClassifier } from '../catalog/served-version.js';
 import type { TensorValue } from '../../../libs/runtime/tensor.js';
 import type { WireTensor } from './wire-tensor.js';
 
+/** What a call is for: a client's own, or measuring versions side by side. */
+export type CallPurpose = 'client' | 'comparison';
+
 /** What a caller asks for, whichever protocol it came by. */
 export interface InferenceCall {
   readonly model: string;
@@ -12,7 +15,7 @@ export interface InferenceCall {
   /** What its caller knows it by. */
   readonly trace?: Trace | undefined;
   /** What it is for; the calls of a comparison are no live data, and are not shadowed. Default 'client'. */
-  readonly purpose?: 'client' | 'comparison';
+  readonly purpose?: CallPurpose;
   /**
    * Reads the rest when the version is known, so that a bad one counts for it. The memory of the tensors is the call's from then on: it is
    * freed once they have run. Throws INVALID_ARGUMENT naming the field.

@@ -4,8 +4,11 @@ import type { Catalog } from '../catalog/catalog.js';
 import { asLanguageModel, type ServedLanguageModel, type ServedVersion } from '../catalog/served-version.js';
 import type { EndEvent, GenerationEvent } from '../generation/event.js';
 import type { GenerationRequest, GenerationTerms, Sampling } from '../generation/request.js';
+import type { ForcedText } from '../generation/teacher-forcing.js';
 import { type BudgetPolicy, namedBudget } from './budget.js';
+import type { CallPurpose } from './call.js';
 import type { InferenceObserver, InferenceRecord } from './record.js';
+import { noShadow, type Shadow } from './shadow.js';
 import { mapped } from './mapped.js';
 import type { TextSource } from './text-source.js';
 import { tellAll } from './tell.js';
@@ -18,6 +21,8 @@ export interface GenerationCall {
   readonly version: string;
   /** What its caller knows it by. */
   readonly trace?: Trace | undefined;
+  /** What it is for; the texts of a comparison are no live data, and are not shadowed. Default 'client'. */
+  readonly purpose?: CallPurpose;
   /** Reads the rest when the version is known, so that a bad one counts for it. Throws INVALID_ARGUMENT naming the field. */
   contents(): GenerationContents;
 }
@@ -63,6 +68,7 @@ export class Generation {
     private readonly observers: readonly InferenceObserver[],
     private readonly report: (error: unknown) => void,
     private readonly openMeter: OpenRequestMeter = () => undefined,
+    private readonly shadow: Pick<Shadow, 'pickText'> = noShadow,
   ) {}
 
   /**
@@ -80,6 +86,7 @@ export class Generation {
     let version: ServedVersion | undefined;
     let end: EndEvent | undefined;
     let meter: RequestMeter | undefined;
+    let shadowed: (() => void) | undefined;
     let release = (): void => undefined;
     try {
       version = this.catalog.resolve(call.model, call.version);
@@ -96,10 +103,14 @@ export class Generation {
       };
       const request = await served.engine.prepare(requestOf(served, asked, budget), signal, terms);
       const events = served.engine.generate(request, signal, terms);
+      const picked = call.purpose === 'comparison' ? undefined : this.shadow.pickText(served);
+      const tokens: number[] = [];
       const watched = mapped(events, (event) => {
         if (event.kind === 'end') end = event;
+        else if (picked) for (const { id } of event.tokens) tokens.push(id);
         return event;
       });
+      shadowed = () => picked && end && picked.answered(forcedText(request.prompt, tokens, end, budget));
       yield* respond({
         ...{ served, budget, events: watched, promptTokens: request.prompt.length },
         joules: () => meter?.joules() ?? Promise.resolve(undefined),
@@ -118,8 +129,30 @@ export class Generation {
         { version, outcome, phases, trace: call.trace, ...(end ? { text: end } : {}) },
         this.report,
       );
+      if (outcome === 'OK') this.#endShadow(shadowed);
     }
   }
+
+  #endShadow(shadowed: (() => void) | undefined): void {
+    try {
+      shadowed?.();
+    } catch (thrown) {
+      this.report(thrown);
+    }
+  }
+}
+
+/**
+ * What was read and drawn. A prompt that was cut lost its beginning, and where the prompt's log-probabilities were asked for its tokens come before
+ * those of the text.
+ */
+function forcedText(
+  prompt: readonly number[],
+  tokens: readonly number[],
+  { usage }: EndEvent,
+  budget: number | undefined,
+): ForcedText {
+  return { prompt: prompt.slice(-usage.promptTokens), answer: tokens.slice(-usage.completionTokens), budget };
 }
 
 /** What was asked, and for the rest what the version's generation_config.json says, else greedy. */
@@ -144,10 +177,10 @@ function requestOf(
 }
 
 /** Texts by the road of every other request, for who is in this process. */
-export function textSourceOf(generation: Generation): TextSource {
+export function textSourceOf(generation: Generation, purpose: CallPurpose = 'client'): TextSource {
   return {
     generate({ model, version, energy: _energy, ...contents }, signal) {
-      const call = { model, version: String(version ?? ''), contents: () => contents };
+      const call = { model, version: String(version ?? ''), purpose, contents: () => contents };
       return generation.generate(call, signal, async function* ({ served, events, budget }) {
         for await (const event of events) {
           if (event.kind === 'text') yield event;

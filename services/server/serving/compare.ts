@@ -146,7 +146,7 @@ function textsOf(
     throw invalid(`batch: ${batch}, expected 1 of a language model, which batches by itself: see concurrency`);
   return async (incoming, signal) => {
     const held = await receiveTexts(parts, served, workload, incoming, signal);
-    const lanes = served.map((each) => textLaneOf(textSourceOf(parts.generation), each, workload));
+    const lanes = served.map((each) => textLaneOf(textSourceOf(parts.generation, 'comparison'), each, workload));
     return { release: held.release, compare: (hooks, settings) => compareLanes(lanes, held, settings, hooks) };
   };
 }

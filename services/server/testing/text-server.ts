@@ -2,11 +2,15 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Client } from 'nice-grpc';
-import { openCheckpoint } from '../../../libs/models/checkpoint.js';
+import { type Checkpoint, openCheckpoint } from '../../../libs/models/checkpoint.js';
+import { packAttention } from '../../../libs/models/packed-attention.js';
 import type { RandomCausalShape } from '../../../libs/models/testing/random-causal.js';
+import { checkpointWeights } from '../../../libs/models/weights.js';
+import { servedGeneration } from '../../../libs/pruning/prompt/served-graph.js';
 import { writeSmallTextModel } from '../../../libs/pruning/testing/small-text-model.js';
+import { readTextFiles, writeTextArtefact } from '../../../libs/pruning/text/artefact.js';
 import { textBaseline } from '../../../libs/pruning/text/baseline.js';
-import type { Published } from '../../../libs/store/publish.js';
+import type { Published, TextManifestDraft } from '../../../libs/store/publish.js';
 import type { Repository } from '../../../libs/store/repository.js';
 import { createLogger } from '../../../libs/telemetry/log.js';
 import { createRegistry } from '../../../libs/telemetry/metrics.js';
@@ -18,11 +22,20 @@ import {
   ServingServiceDefinition,
 } from '../../../proto/gen/heartwood/serving/v1/serving.js';
 import { openChannel } from '../../grpc/channel.js';
+import type { DroppingStages } from '../generation/testing/dropping-stages.js';
 import type { ServerOptions } from '../options.js';
 import { liveServer, type LiveServer, publishNets } from './live-server.js';
 
 /** Room for texts that take a while. */
 export const textContext = 1024;
+
+/** What a version is beside its shape. */
+export interface TextModelExtra {
+  /** Stages that drop prompt tokens. */
+  readonly dropping?: DroppingStages;
+  /** What its manifest says otherwise. */
+  readonly manifest?: Partial<TextManifestDraft>;
+}
 
 /** Publishes a small language model with random weights, a token a byte, as the next version of a model. */
 export async function publishTextModel(
@@ -30,15 +43,40 @@ export async function publishTextModel(
   model: string,
   shape: Partial<RandomCausalShape> = {},
   generation: object = {},
+  { dropping, manifest = {} }: TextModelExtra = {},
 ): Promise<Published> {
   const work = await mkdtemp(join(tmpdir(), 'heartwood-text-model-'));
   try {
     const folder = await writeSmallTextModel(join(work, 'checkpoint'), { context: textContext, ...shape }, generation);
-    const fill = await textBaseline.prepare(await openCheckpoint(folder), work);
-    return await repository.publish(model, fill);
+    const checkpoint = await openCheckpoint(folder);
+    const dense = await textBaseline.prepare(checkpoint, work);
+    return await repository.publish(model, async (directory) => {
+      const draft = (await dense(directory)) as TextManifestDraft;
+      const staged = dropping ? await writeStaged(checkpoint, work, directory, draft, dropping) : {};
+      return { ...draft, ...staged, ...manifest };
+    });
   } finally {
     await rm(work, { recursive: true, force: true });
   }
+}
+
+/** The same model with stages, over what was written without them. Gives what the manifest says of them. */
+async function writeStaged(
+  checkpoint: Checkpoint,
+  work: string,
+  directory: string,
+  { flops, text }: TextManifestDraft,
+  { stages, table }: DroppingStages,
+): Promise<Partial<TextManifestDraft>> {
+  const packed = await packAttention(checkpoint, work);
+  const { network } = servedGeneration(checkpoint, () => checkpointWeights(checkpoint, packed), stages, table);
+  await writeTextArtefact(directory, network, await readTextFiles(checkpoint, network.spec));
+  const segments = [...flops.segments, ...stages.map(() => ({ constant: 0, linear: 0, quadratic: 0 }))];
+  return {
+    text: { ...text, stages: stages.map(({ block }) => block) },
+    flops: { ...flops, segments },
+    budget: { default: 0, ceiling: Math.max(...table.rows.map(({ kl }) => kl)) },
+  };
 }
 
 export interface TextServer extends LiveServer {

@@ -1,9 +1,9 @@
 import { argmax, klDivergence, logSoftmax } from '../../../../libs/pruning/measure/divergence.js';
 import type { TensorValue } from '../../../../libs/runtime/tensor.js';
 
-/** How a version's answer to one sample differs from version 1's. */
+/** How a version's answer to one sample, or its prediction of one token, differs from version 1's. */
 export interface SampleDivergence {
-  /** Whether both put the same class first. */
+  /** Whether both put the same class, or token, first. */
   readonly agrees: boolean;
   /** KL(version 1 ‖ served) of the softmaxed logits, nats; 0 where rounding would make it less. */
   readonly kl: number;

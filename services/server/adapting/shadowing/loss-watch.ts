@@ -1,13 +1,20 @@
-import { leastSamples } from '../../../../libs/pruning/statistics/bound.js';
-import { studentQuantile } from '../../../../libs/pruning/statistics/normal.js';
+import { leastSamples, meanInterval } from '../../../../libs/pruning/statistics/bound.js';
 import type { Manifest } from '../../../../libs/store/manifest.js';
+
+/** A sample of the live data that ran at the default budget. */
+export interface WatchedSample {
+  /** Nats: of an image its KL, of a text the mean over its predicted tokens. */
+  readonly kl: number;
+  /** What it counts for: 1, and of a text those tokens. */
+  readonly weight: number;
+}
 
 /** Samples that are looked back on. */
 const windowSize = 1000;
 const confidence = 0.95;
 
 /**
- * What a version promised of its mean KL to version 1, nats per sample: the loss budget it was made under, or, where FLOPs were the
+ * What a version promised of its mean KL to version 1, nats per sample (of text: per predicted token): the loss budget it was made under, or, where FLOPs were the
  * target, the upper bound that was certified of it. Undefined where nothing was promised in this currency (no certificate, or a budget
  * of cross-entropy, which takes labels that live requests do not have).
  */
@@ -24,19 +31,21 @@ export function promisedLoss({ method, deltaLoss }: Pick<Manifest, 'method' | 'd
  * - The *lower* bound: an alarm is to say that the live data does break the promise, not that it may. Student's bound, since KL has a
  *   heavy right tail: a sample that holds an outlier has a great deviation too, so below the mean this bound errs to the safe side
  *   (above it, it would not; `libs/pruning/statistics/bound.ts`).
+ * - Texts count by their predicted tokens, as in the promise; but the samples are the texts, since the tokens of one are not independent of
+ *   each other. The bound is that of a ratio of means (`meanInterval`).
  * - Against what was *promised*, itself an upper bound: data like the calibration's are well below it. What breaks it is drift.
  *
  * The window is looked at again with every sample, so a promise that is kept only just may be called broken for a while by chance: let an
  * alert hold for some minutes.
  */
 export class LossWatch {
-  readonly #window: number[] = [];
+  readonly #window: WatchedSample[] = [];
 
-  /** @param promised nats per sample */
+  /** @param promised nats per sample (predicted token) */
   constructor(readonly promised: number) {}
 
-  add(kl: number): void {
-    this.#window.push(kl);
+  add(sample: WatchedSample): void {
+    this.#window.push(sample);
     if (this.#window.length > windowSize) this.#window.shift();
   }
 
@@ -46,11 +55,15 @@ export class LossWatch {
 
   /** Lower confidence bound of the mean, nats; undefined for fewer samples than say anything. */
   get lowerBound(): number | undefined {
-    const n = this.#window.length;
-    if (n < leastSamples) return undefined;
-    const mean = this.#window.reduce((sum, kl) => sum + kl, 0) / n;
-    const variance = this.#window.reduce((sum, kl) => sum + (kl - mean) ** 2, 0) / (n - 1);
-    return mean - studentQuantile(confidence, n - 1) * Math.sqrt(variance / n);
+    const values = this.#window.map(({ kl }) => kl);
+    const weights = this.#window.map(({ weight }) => weight);
+    // (Σw)² / Σw², the number of samples that count (Kish 1965): of a mean that hangs by a few long texts their spread says nothing.
+    const sum = weights.reduce((total, weight) => total + weight, 0);
+    const squares = weights.reduce((total, weight) => total + weight ** 2, 0);
+    // As a product: a quotient of equal weights may be rounded to just below their number.
+    if (sum ** 2 < leastSamples * squares || squares === 0) return undefined;
+    // The lower end of an interval with as much above it as below.
+    return meanInterval(values, weights, 2 * confidence - 1).low;
   }
 
   get broken(): boolean {

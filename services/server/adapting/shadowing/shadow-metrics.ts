@@ -1,5 +1,5 @@
 import { Counter, Gauge, Histogram, type Registry } from '../../../../libs/telemetry/metrics.js';
-import type { ServedClassifier } from '../../catalog/served-version.js';
+import type { ServedVersion } from '../../catalog/served-version.js';
 import type { SampleDivergence } from './divergence.js';
 import type { LossWatch } from './loss-watch.js';
 
@@ -18,7 +18,7 @@ export class ShadowMetrics {
   readonly #kl;
   readonly #ratio;
 
-  constructor(registry: Registry, watches: () => ReadonlyMap<ServedClassifier, LossWatch>) {
+  constructor(registry: Registry, watches: () => ReadonlyMap<ServedVersion, LossWatch>) {
     const registers = [registry];
     this.#requests = new Counter({
       name: 'heartwood_shadow_requests_total',
@@ -28,20 +28,20 @@ export class ShadowMetrics {
     });
     this.#agreements = new Counter({
       name: 'heartwood_shadow_agreements_total',
-      help: 'Samples compared of which version 1 puts the same class first; heartwood_shadow_kl_nats_count has how many were compared.',
+      help: 'Samples (of texts: tokens) compared that version 1 puts the same class first of; heartwood_shadow_kl_nats_count has how many were compared.',
       labelNames: [...VERSION],
       registers,
     });
     this.#kl = new Histogram({
       name: 'heartwood_shadow_kl_nats',
-      help: 'KL(version 1 ‖ this version) of a sample, at whatever budget it was answered.',
+      help: 'KL(version 1 ‖ this version) of a sample (of texts: a predicted token), at whatever budget it was answered.',
       labelNames: [...VERSION],
       buckets: [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3],
       registers,
     });
     this.#ratio = new Histogram({
       name: 'heartwood_shadow_latency_ratio',
-      help: 'Compute time of this version over that of version 1 on the same request, where each ran it alone.',
+      help: 'Compute time of this version over that of version 1 on the same request, where each ran it alone; of a text of reading it once more.',
       labelNames: [...VERSION],
       buckets: [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.5, 2, 4],
       registers,
@@ -73,26 +73,26 @@ export class ShadowMetrics {
     );
     gauge(
       'heartwood_shadow_kl_lower_bound_nats',
-      'Lower 95 % confidence bound of the mean KL over the latest samples at the default budget.',
+      'Lower 95 % confidence bound of the mean KL over the latest samples (texts, by their tokens) at the default budget.',
       ({ lowerBound }) => lowerBound,
     );
   }
 
-  picked(served: ServedClassifier, outcome: ShadowOutcome): void {
+  picked(served: ServedVersion, outcome: ShadowOutcome): void {
     this.#requests.inc({ ...labelsOf(served), outcome });
   }
 
-  sample(served: ServedClassifier, { agrees, kl }: SampleDivergence): void {
+  sample(served: ServedVersion, { agrees, kl }: SampleDivergence): void {
     this.#kl.observe(labelsOf(served), kl);
     this.#agreements.inc(labelsOf(served), agrees ? 1 : 0);
   }
 
   /** Times of computing the same request alone, by this version and by version 1, milliseconds. */
-  times(served: ServedClassifier, servedMs: number, firstMs: number): void {
+  times(served: ServedVersion, servedMs: number, firstMs: number): void {
     if (firstMs > 0 && Number.isFinite(servedMs / firstMs)) this.#ratio.observe(labelsOf(served), servedMs / firstMs);
   }
 }
 
-function labelsOf({ model, version }: ServedClassifier): { model: string; version: string } {
+function labelsOf({ model, version }: ServedVersion): { model: string; version: string } {
   return { model, version: String(version) };
 }

@@ -139,7 +139,7 @@ test('live calls come first: version 1 runs after all of them, one call at a tim
   const registry = createRegistry();
   const settings = z.object(schedulingSchema).parse({});
   const events: string[] = [];
-  const shadowing = new Shadowing(1, registry, log);
+  const shadowing = new Shadowing({ share: 1 }, registry, log);
   /** The real scheduler, which writes down when version 1 is asked. */
   const watched = (inner: Scheduler, name: string): Scheduler => ({
     admit: () => inner.admit(),
