@@ -6,15 +6,18 @@ import { checkShape, checkTensor } from './tensor.js';
 /** Whether a run fits a model. Throws INVALID_ARGUMENT naming the feed or the output that does not. */
 export function checkRun(
   model: Pick<Session, 'inputs' | 'outputs'>,
-  { feeds, outputs, into, rows }: LateRun,
+  { feeds, outputs, into, rows, relay }: LateRun,
   memory?: ResidentMemory,
 ): void {
   if (rows && (memory === undefined || into === undefined)) throw invalid('rows: expected with a memory and with into');
   if (rows) checkBoundRows(memory!, rows);
+  if (relay !== undefined && (memory?.relay === undefined || into === undefined))
+    throw invalid('relay: expected with a memory that has one, and with into');
+  const relayed = relay === undefined ? [] : memory!.relay!.inputs;
   const bound = rows ? memory!.bound.inputs : unbound.inputs;
   const symbols = new Map<string, number>();
   for (const info of model.inputs) {
-    if (Object.hasOwn(bound, info.name)) continue;
+    if (Object.hasOwn(bound, info.name) || relayed.includes(info.name)) continue;
     const value = feeds[info.name];
     if (value === undefined) throw invalid(`input ${info.name} is missing`);
     if (isView(value)) checkShape(info, value, symbols);

@@ -1,7 +1,8 @@
 import type { ProviderName } from './providers/index.js';
+import type { RelaySource } from './relay.js';
 import type { NumericType, TensorInfo, TensorValue, TypedData } from './tensor.js';
 
-/** What the main thread asks of a worker. One request is under way at a time; the queue is the main thread's. */
+/** What the main thread asks of a worker, which answers one request after the other. The queue is the main thread's. */
 export type WorkerRequest =
   | {
       readonly kind: 'load';
@@ -18,6 +19,8 @@ export type WorkerRequest =
       readonly into?: Record<string, OutputTensor | ViewReference>;
       /** Rows of everything that is bound. */
       readonly rows?: BoundRows;
+      /** What a memory's relay is told of the run; its answer takes the outputs' place. */
+      readonly relay?: { readonly memory: number; readonly message: unknown };
       /** Made before the run. */
       readonly copies?: { readonly memory: number; readonly rows: readonly RowCopy[] };
     }
@@ -27,6 +30,7 @@ export type WorkerRequest =
       readonly session: number;
       readonly tensors: ResidentSpec;
       readonly bound: ResidentBinding;
+      readonly relay: RelaySource | undefined;
     }
   /** What the runtime was built with. */
   | { readonly kind: 'backends' }
@@ -87,7 +91,13 @@ export interface SessionSettings {
 
 export type WorkerReply =
   | { readonly kind: 'loaded'; readonly inputs: readonly TensorInfo[]; readonly outputs: readonly TensorInfo[] }
-  | { readonly kind: 'result'; readonly outputs: Record<string, TensorValue>; readonly durationMs: number }
+  | {
+      readonly kind: 'result';
+      readonly outputs: Record<string, TensorValue>;
+      /** Of the relay, where the run had one. */
+      readonly told?: unknown;
+      readonly durationMs: number;
+    }
   | { readonly kind: 'backends'; readonly names: readonly string[] }
   | { readonly kind: 'done' }
   | { readonly kind: 'failed'; readonly message: string };

@@ -11,12 +11,11 @@ import { checkCopies, checkSpec, isView, ResidentMemory, type ResidentView, unbo
 import { checkRun } from './check-run.js';
 import { oneLine } from './one-line.js';
 import type { ProviderName } from './providers/index.js';
-import type { Feeds, Into, LateRun, RunOptions, Session, TimedRun } from './runtime.js';
+import type { RelaySource } from './relay.js';
+import type { Feeds, Into, LateRun, RunOptions, Session, TimedRun, Turn } from './runtime.js';
 import type { Loaded, Slot } from './slot.js';
 import type { Prepared } from './worker-queue.js';
 import { checkShape, packTensors, type TensorInfo, type TensorValue } from './tensor.js';
-
-type Turn = Pick<RunOptions, 'signal' | 'priority' | 'memory'>;
 
 /** A session on the workers that it was loaded onto. */
 export class PinnedSession implements Session {
@@ -58,7 +57,7 @@ export class PinnedSession implements Session {
     return this.#run(checked, options);
   }
 
-  async #run(make: () => LateRun, { signal, priority, memory }: Turn): Promise<TimedRun> {
+  async #run(make: () => LateRun, { memory, ...turn }: Turn): Promise<TimedRun> {
     if (this.#disposed) throw disposed();
     const slot = memory?.slot ?? this.#leastBusy();
     const prepare = () => {
@@ -66,10 +65,10 @@ export class PinnedSession implements Session {
       return this.#prepare(make(), slot, memory);
     };
     memory?.check();
-    const { reply, queuedMs } = await slot.submit(this.id, prepare, { signal, ...(priority ? { priority } : {}) });
+    const { reply, queuedMs } = await slot.submit(this.id, prepare, turn);
     if (reply.kind === 'failed') throw internal(`the run failed: ${oneLine(reply.message)}`);
     if (reply.kind !== 'result') throw unexpected(reply);
-    return { outputs: reply.outputs, durationMs: reply.durationMs, queuedMs };
+    return { outputs: reply.outputs, told: reply.told, durationMs: reply.durationMs, queuedMs };
   }
 
   #leastBusy(): Slot {
@@ -80,7 +79,7 @@ export class PinnedSession implements Session {
   }
 
   #prepare(
-    { feeds, outputs, into, rows, copies, transfer: move = false }: LateRun,
+    { feeds, outputs, into, rows, relay, copies, transfer: move = false }: LateRun,
     { isolation }: Slot,
     memory: ResidentMemory | undefined,
   ): Prepared<WorkerRequest> {
@@ -93,20 +92,25 @@ export class PinnedSession implements Session {
       ...run,
       ...(targets ? { into: targets } : {}),
       ...(rows && memory ? { rows: { memory: memory.id, row: rows.first, rows: rows.count } } : {}),
+      ...(relay !== undefined && memory ? { relay: { memory: memory.id, message: relay } } : {}),
       ...(copies && memory ? { copies: { memory: memory.id, rows: copies } } : {}),
     };
     return { request, transfer };
   }
 
-  async allocate(tensors: ResidentSpec, bound: ResidentBinding = unbound): Promise<ResidentMemory> {
+  async allocate(
+    tensors: ResidentSpec,
+    bound: ResidentBinding = unbound,
+    relay?: RelaySource,
+  ): Promise<ResidentMemory> {
     if (this.#disposed) throw disposed();
     checkSpec(tensors);
     checkBinding(this.inputs, bound.inputs, tensors);
     checkBinding(this.outputs, bound.outputs, tensors);
     const slot = this.#leastBusy();
     const id = this.memoryId();
-    await slot.allocate(id, this.id, tensors, bound);
-    return new ResidentMemory(slot, id, tensors, bound);
+    await slot.allocate(id, this.id, tensors, bound, relay);
+    return new ResidentMemory(slot, id, tensors, bound, relay);
   }
 
   async dispose(): Promise<void> {

@@ -1,5 +1,6 @@
 import type { Tensor } from 'onnxruntime-node';
 import type { BoundRows, ResidentBinding, ResidentSpec, RowCopy, ViewReference } from './messages.js';
+import type { Relay } from './relay.js';
 import { elementCount, newData, type NumericData, type NumericType } from './tensor.js';
 
 interface HeldTensor {
@@ -12,6 +13,7 @@ interface Held {
   readonly session: number;
   readonly tensors: ReadonlyMap<string, HeldTensor>;
   readonly bound: ResidentBinding;
+  readonly relay: Relay | undefined;
   /** Views of everything that is bound, by their rows: the same few come again and again. */
   readonly views: Map<string, BoundViews>;
 }
@@ -30,11 +32,17 @@ export class ResidentStore {
   readonly #held = new Map<number, Held>();
 
   /** Zeros, which the system gives page by page when they are first touched. */
-  allocate(id: number, session: number, tensors: ResidentSpec, bound: ResidentBinding): void {
+  allocate(id: number, session: number, tensors: ResidentSpec, bound: ResidentBinding, relay?: Relay): void {
     const made = Object.entries(tensors).map(
       ([name, { type, dims }]) => [name, { type, data: newData(type, elementCount(dims)), dims }] as const,
     );
-    this.#held.set(id, { session, tensors: new Map(made), bound, views: new Map() });
+    this.#held.set(id, { session, tensors: new Map(made), bound, relay, views: new Map() });
+  }
+
+  relay(memory: number): Relay {
+    const relay = this.#held.get(memory)?.relay;
+    if (relay === undefined) throw new Error('there is no relay of this resident memory');
+    return relay;
   }
 
   free(id: number): void {

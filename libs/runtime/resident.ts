@@ -1,5 +1,6 @@
 import { HeartwoodError, invalid } from '../errors/error.js';
 import type { ResidentBinding, ResidentSpec, RowCopy, ViewReference } from './messages.js';
+import type { RelaySource } from './relay.js';
 import type { Slot } from './slot.js';
 import { elementCount, isElementType, type NumericType } from './tensor.js';
 
@@ -36,6 +37,8 @@ export class ResidentMemory {
     readonly tensors: ResidentSpec,
     /** What the runs' `rows` stand for. */
     readonly bound: ResidentBinding = unbound,
+    /** What stands between its runs, if anything. */
+    readonly relay?: RelaySource,
   ) {
     this.#epoch = slot.epoch;
   }

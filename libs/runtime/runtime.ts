@@ -5,6 +5,7 @@ import { HeartwoodError, invalid, messageOf } from '../errors/error.js';
 import type { Isolation } from './carrier.js';
 import type { OutputTensor, ResidentBinding, ResidentSpec, RowCopy, SessionSettings } from './messages.js';
 import { oneLine } from './one-line.js';
+import type { RelaySource } from './relay.js';
 import { PinnedSession } from './pinned-session.js';
 import { type ProviderName, providers } from './providers/index.js';
 import type { ResidentMemory, ResidentView } from './resident.js';
@@ -49,6 +50,8 @@ export interface RunOptions {
   readonly memory?: ResidentMemory;
   /** Rows of what is bound to `memory`: those inputs and outputs are no part of the feeds, nor of `into`, which has to be there. */
   readonly rows?: { readonly first: number; readonly count: number };
+  /** What the relay of `memory` is told of the run: it feeds its inputs, and its answer takes the outputs' place. */
+  readonly relay?: unknown;
   /** Of rows of `memory`, made one after the other before the run. */
   readonly copies?: readonly RowCopy[];
   /** Drops the run with CANCELLED if it has not begun; a run that has begun goes to its end. */
@@ -59,13 +62,24 @@ export interface RunOptions {
   readonly priority?: () => number;
 }
 
+/** When a run is made, and for which memory. */
+export interface Turn extends Pick<RunOptions, 'signal' | 'priority' | 'memory'> {
+  /**
+   * Whether it may be handed to the worker while another run is there, if nobody else waits: the worker then goes on without a pause. What comes
+   * later waits for both. Default false.
+   */
+  readonly ahead?: boolean;
+}
+
 /** What a run comes to when its turn has come. */
-export interface LateRun extends Pick<RunOptions, 'outputs' | 'into' | 'rows' | 'copies' | 'transfer'> {
+export interface LateRun extends Pick<RunOptions, 'outputs' | 'into' | 'rows' | 'relay' | 'copies' | 'transfer'> {
   readonly feeds: Feeds;
 }
 
 export interface TimedRun {
   readonly outputs: Record<string, TensorValue>;
+  /** What the relay said of it, where it had one. */
+  readonly told?: unknown;
   /** Of the session's run alone, in the worker. */
   readonly durationMs: number;
   /** From the call until the worker took it up. */
@@ -89,13 +103,14 @@ export interface Session {
   /** As `run`, with what it took. */
   runTimed(feeds: Feeds, options?: RunOptions): Promise<TimedRun>;
   /** As `runTimed`, of a run that is made when a worker is free for it; what `make` throws is thrown, and nothing is run. */
-  runLate(make: () => LateRun, options?: Pick<RunOptions, 'signal' | 'priority' | 'memory'>): Promise<TimedRun>;
+  runLate(make: () => LateRun, options?: Turn): Promise<TimedRun>;
   /**
    * Makes tensors that stay in one of the session's workers until they are freed or the session is disposed of; the first axis are rows.
    * @param bound inputs and outputs that are such tensors in every run with `rows`: nothing of them has to be said again
+   * @param relay what stands between the runs that have a message for it
    * Throws INVALID_ARGUMENT, RESOURCE_EXHAUSTED (no memory), UNAVAILABLE.
    */
-  allocate(tensors: ResidentSpec, bound?: ResidentBinding): Promise<ResidentMemory>;
+  allocate(tensors: ResidentSpec, bound?: ResidentBinding, relay?: RelaySource): Promise<ResidentMemory>;
   /** Throws INVALID_ARGUMENT, naming it, when a feed or an output does not fit the model. */
   check(feeds: Feeds, outputs?: readonly string[], into?: Into): void;
   /** Settles, with the reason, if its workers died and none could load it again: it is of no use any more. */

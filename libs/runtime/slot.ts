@@ -1,6 +1,7 @@
 import { HeartwoodError, internal, messageOf } from '../errors/error.js';
 import type { Isolation } from './carrier.js';
 import type { ResidentBinding, ResidentSpec, SessionSettings, WorkerReply, WorkerRequest } from './messages.js';
+import type { RelaySource } from './relay.js';
 import type { TensorInfo } from './tensor.js';
 import { type Answer, type Prepared, type SubmitOptions, WorkerQueue } from './worker-queue.js';
 
@@ -112,8 +113,14 @@ export class Slot {
   }
 
   /** Makes resident tensors of a session. Throws as `submit`, and RESOURCE_EXHAUSTED when there is no memory for them. */
-  async allocate(memory: number, session: number, tensors: ResidentSpec, bound: ResidentBinding): Promise<void> {
-    const request = { kind: 'allocate', memory, session, tensors, bound } as const;
+  async allocate(
+    memory: number,
+    session: number,
+    tensors: ResidentSpec,
+    bound: ResidentBinding,
+    relay?: RelaySource,
+  ): Promise<void> {
+    const request = { kind: 'allocate', memory, session, tensors, bound, relay } as const;
     const { reply } = await this.submit(session, () => ({ request, transfer: [] }), {});
     if (reply.kind === 'failed')
       throw new HeartwoodError('RESOURCE_EXHAUSTED', `no memory for resident tensors: ${reply.message}`);

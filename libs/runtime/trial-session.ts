@@ -1,11 +1,10 @@
 import { HeartwoodError } from '../errors/error.js';
 import { disagreement } from './providers/agreement.js';
 import type { ProviderName } from './providers/index.js';
+import type { RelaySource } from './relay.js';
 import type { ResidentBinding, ResidentMemory, ResidentSpec } from './resident.js';
-import type { Feeds, Into, LateRun, RunOptions, Session, TimedRun } from './runtime.js';
+import type { Feeds, Into, LateRun, RunOptions, Session, TimedRun, Turn } from './runtime.js';
 import type { TensorInfo, TensorValue } from './tensor.js';
-
-type Turn = Pick<RunOptions, 'signal' | 'priority' | 'memory'>;
 
 /** What became of a provider's first run: it failed, or its answer is not the CPU's. */
 export type TrialFailure = 'run' | 'answer';
@@ -75,8 +74,8 @@ export class TrialSession implements Session {
     return this.#tried((session) => session.runLate(makeOnce, options));
   }
 
-  allocate(tensors: ResidentSpec, bound?: ResidentBinding): Promise<ResidentMemory> {
-    return this.#current.allocate(tensors, bound);
+  allocate(tensors: ResidentSpec, bound?: ResidentBinding, relay?: RelaySource): Promise<ResidentMemory> {
+    return this.#current.allocate(tensors, bound, relay);
   }
 
   check(feeds: Feeds, outputs?: readonly string[], into?: Into): void {

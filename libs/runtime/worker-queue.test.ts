@@ -82,6 +82,40 @@ test('requests take turns, first in first out, and one that cannot be made fails
   await worker.close();
 });
 
+test('one that may go ahead is handed over while another is under way, unless somebody waits', async () => {
+  const worker = dyingWorker('');
+  const made: string[] = [];
+  const submit = (name: string, ahead: boolean, priority = 0) =>
+    worker.submit(
+      () => {
+        made.push(name);
+        return dispose();
+      },
+      { ahead, priority: () => priority },
+    );
+  const early = [submit('first', false), submit('behind it', true), submit('third', true)];
+  assert.deepEqual([made, worker.pending], [['first', 'behind it'], 3]);
+  await Promise.all(early);
+  made.length = 0;
+  // A more urgent one that waits already is not overtaken, and is itself not handed over before its turn.
+  const late = [submit('under way', false), submit('urgent', false, -1), submit('ahead', true)];
+  assert.deepEqual(made, ['under way']);
+  await Promise.all(late);
+  assert.deepEqual(made, ['under way', 'urgent', 'ahead']);
+  await worker.close();
+});
+
+test('what was handed over ahead is lost with its worker too', async () => {
+  const worker = dyingWorker('process.exit(7)');
+  const outcomes = await Promise.allSettled([worker.submit(run), worker.submit(run, { ahead: true })]);
+  for (const outcome of outcomes) {
+    assert.equal(outcome.status, 'rejected');
+    assert.equal(outcome.reason.code, 'UNAVAILABLE');
+  }
+  assert.equal(worker.pending, 0);
+  await worker.close();
+});
+
 for (const isolation of ['thread', 'process'] as const) {
   test(`a stop does not wait for ever for a ${isolation} whose run has no end`, async () => {
     const worker = endlessWorker(isolation);

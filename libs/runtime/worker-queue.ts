@@ -6,6 +6,7 @@ interface Job<Request, Reply> {
   /** Makes the request when the job's turn comes, so that what it copies is copied only then. */
   readonly prepare: () => Prepared<Request>;
   readonly priority: () => number;
+  readonly ahead: boolean;
   readonly resolve: (answer: Answer<Reply>) => void;
   readonly reject: (error: unknown) => void;
   readonly queuedAt: number;
@@ -28,7 +29,12 @@ export interface SubmitOptions {
   /** Rejects with CANCELLED when it aborts before the request's turn; a request that has begun runs to its end. */
   readonly signal?: AbortSignal | undefined;
   /** Asked when a turn is given: the least goes first, and of equals the first that came. Default 0. */
-  readonly priority?: () => number;
+  readonly priority?: (() => number) | undefined;
+  /**
+   * Whether it may be handed over while another request is under way, if nothing else waits: the worker then goes on to it without a pause. What
+   * comes later waits for both. Default false.
+   */
+  readonly ahead?: boolean | undefined;
 }
 
 export interface WorkerOptions<Request> {
@@ -48,14 +54,17 @@ export interface WorkerOptions<Request> {
 }
 
 /**
- * One worker and the queue before it. Exactly one request is with the worker at a time, so a request that is aborted before its turn
- * costs nothing. A run is never interrupted: terminating a thread in the middle of one aborts the whole process.
+ * One worker and the queue before it. One request is with the worker at a time, and at most one more that asked to be handed over ahead, so a
+ * request that is aborted before its turn costs nothing. A run is never interrupted: terminating a thread in the middle of one aborts the whole process.
  */
 export class WorkerQueue<Request, Reply> {
   readonly #carrier: Carrier<Request>;
   readonly #queue: Job<Request, Reply>[] = [];
   readonly #exited: Promise<void>;
-  #current: (Job<Request, Reply> & { startedAt: number }) | undefined;
+  /** With the worker, in the order in which it answers. */
+  readonly #given: Job<Request, Reply>[] = [];
+  /** When the first of them began. */
+  #startedAt = 0;
   #lost: HeartwoodError | undefined;
   #late: NodeJS.Timeout | undefined;
   #closing = false;
@@ -78,7 +87,7 @@ export class WorkerQueue<Request, Reply> {
 
   /** Requests under way and waiting. */
   get pending(): number {
-    return this.#queue.length + (this.#current ? 1 : 0);
+    return this.#queue.length + this.#given.length;
   }
 
   /** The worker's process; undefined where it is a thread of this one. */
@@ -90,7 +99,10 @@ export class WorkerQueue<Request, Reply> {
    * Queues one request. Rejects with CANCELLED (see `signal`), with UNAVAILABLE when the worker is gone, and with what `prepare`
    * throws.
    */
-  submit(prepare: () => Prepared<Request>, { signal, priority = first }: SubmitOptions = {}): Promise<Answer<Reply>> {
+  submit(
+    prepare: () => Prepared<Request>,
+    { signal, priority = first, ahead = false }: SubmitOptions = {},
+  ): Promise<Answer<Reply>> {
     return new Promise((resolve, reject) => {
       if (this.#closing) {
         return reject(new HeartwoodError('UNAVAILABLE', `the ${this.options.label} worker is closed`));
@@ -104,7 +116,8 @@ export class WorkerQueue<Request, Reply> {
         reject(cancelled());
       };
       const started = (): void => signal?.removeEventListener('abort', abort);
-      const job: Job<Request, Reply> = { prepare, priority, resolve, reject, queuedAt: performance.now(), started };
+      const queuedAt = performance.now();
+      const job: Job<Request, Reply> = { prepare, priority, ahead, resolve, reject, queuedAt, started };
       // One signal stops every image of a request, each with a listener until its turn; they are no leak.
       if (signal) setMaxListeners(0, signal);
       signal?.addEventListener('abort', abort, { once: true });
@@ -150,22 +163,32 @@ export class WorkerQueue<Request, Reply> {
   }
 
   #next(): void {
-    while (!this.#current && !this.#lost) {
+    while (!this.#lost && (this.#given.length === 0 || this.#goesAhead())) {
       const job = this.#take();
       if (job === undefined) break;
       job.started();
       try {
         const { request, transfer } = job.prepare();
         this.#carrier.post(request, transfer);
-        this.#current = { ...job, startedAt: performance.now() };
-        this.#watch();
+        this.#given.push(job);
+        if (this.#given.length === 1) this.#begin();
       } catch (thrown) {
         job.reject(thrown);
       }
     }
     // Only work keeps the process alive, an idle worker does not.
-    if (this.#current || this.#closing) this.#carrier.ref();
+    if (this.#given.length > 0 || this.#closing) this.#carrier.ref();
     else this.#carrier.unref();
+  }
+
+  #goesAhead(): boolean {
+    return this.#given.length === 1 && this.#queue.length === 1 && this.#queue[0]!.ahead;
+  }
+
+  /** The first of those that were given is under way. */
+  #begin(): void {
+    this.#startedAt = performance.now();
+    this.#watch();
   }
 
   /** A thread cannot be ended in the middle of a run, and is left to it. */
@@ -192,18 +215,18 @@ export class WorkerQueue<Request, Reply> {
 
   #finish(reply: Reply): void {
     clearTimeout(this.#late);
-    const job = this.#current;
-    this.#current = undefined;
+    const job = this.#given.shift();
+    const queuedMs = job ? this.#startedAt - job.queuedAt : 0;
+    if (this.#given.length > 0) this.#begin();
     this.#next();
-    job?.resolve({ reply, queuedMs: job.startedAt - job.queuedAt });
+    job?.resolve({ reply, queuedMs });
   }
 
   #lose(reason: string): void {
     clearTimeout(this.#late);
     if (this.#lost) return;
     this.#lost = new HeartwoodError('UNAVAILABLE', reason);
-    const jobs = [...(this.#current ? [this.#current] : []), ...this.#queue.splice(0)];
-    this.#current = undefined;
+    const jobs = [...this.#given.splice(0), ...this.#queue.splice(0)];
     if (!this.#closing) this.options.onLost?.(reason);
     for (const job of jobs) {
       job.started();

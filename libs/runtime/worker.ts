@@ -4,6 +4,7 @@ import { IN_PLACE } from '../onnx/ops/sequence.js';
 import { hostPort } from './host-port.js';
 import type { OutputTensor, SessionSettings, ViewReference, WorkerReply, WorkerRequest } from './messages.js';
 import { providers } from './providers/index.js';
+import type { RelayModule } from './relay.js';
 import { release } from './release.js';
 import { ResidentStore } from './resident-store.js';
 import {
@@ -95,11 +96,18 @@ async function run(request: WorkerRequest & { kind: 'run' }): Promise<{ reply: W
   const bound = request.rows && resident.bound(request.rows, viewOf);
   const feeds: Record<string, Tensor> = { ...bound?.feeds };
   for (const [name, value] of Object.entries(request.feeds)) {
-    feeds[name] = 'memory' in value ? viewOf(value) : new Tensor(value.type as Tensor.Type, value.data, value.dims);
+    feeds[name] = 'memory' in value ? viewOf(value) : tensorOf(value);
   }
+  const { message } = request.relay ?? {};
+  const relay = request.relay && resident.relay(request.relay.memory);
+  for (const [name, value] of Object.entries(relay?.before(message) ?? {})) feeds[name] = tensorOf(value);
   if (request.into) {
     const answered = await runInto(held, feeds, request.into, bound?.fetches);
     const durationMs = performance.now() - started;
+    if (relay) {
+      const told = relay.after(message, valuesOf(answered));
+      return { reply: { kind: 'result', outputs: {}, told, durationMs }, transfer: [] };
+    }
     // What was lent goes back as it is; what is the worker's own is copied into the message of a process.
     const lent = Object.entries(request.into).flatMap(([name, target]) => ('data' in target ? [answered[name]!] : []));
     const transfer = [...new Set(lent.map(({ data }) => (data as NumericData).buffer as ArrayBuffer))];
@@ -114,6 +122,10 @@ async function run(request: WorkerRequest & { kind: 'run' }): Promise<{ reply: W
     if (!transfer.includes(value.data.buffer as ArrayBuffer)) release(value.data);
   }
   return { reply: { kind: 'result', outputs: packed, durationMs }, transfer };
+}
+
+function tensorOf({ type, data, dims }: TensorValue): Tensor {
+  return new Tensor(type as Tensor.Type, data, dims);
 }
 
 function valuesOf(results: Readonly<Record<string, Tensor>>): Record<string, TensorValue> {
@@ -169,6 +181,17 @@ function scratchOf({ scratch }: Held, name: string, { type, dims }: OutputTensor
   return data.subarray(0, count);
 }
 
+async function allocate({
+  memory,
+  session,
+  tensors,
+  bound,
+  relay,
+}: WorkerRequest & { kind: 'allocate' }): Promise<void> {
+  const module = relay && ((await import(relay.module)) as RelayModule);
+  resident.allocate(memory, session, tensors, bound, module?.openRelay());
+}
+
 async function dispose(id: number): Promise<void> {
   const held = sessions.get(id);
   sessions.delete(id);
@@ -185,7 +208,7 @@ async function answer(request: WorkerRequest): Promise<{ reply: WorkerReply; tra
       case 'run':
         return await run(request);
       case 'allocate':
-        resident.allocate(request.memory, request.session, request.tensors, request.bound);
+        await allocate(request);
         return { reply: { kind: 'done' } };
       case 'backends':
         return { reply: { kind: 'backends', names: listSupportedBackends().map(({ name }) => name) } };
@@ -205,8 +228,11 @@ async function answer(request: WorkerRequest): Promise<{ reply: WorkerReply; tra
 }
 
 const port = hostPort<WorkerRequest, WorkerReply>();
+/** A request may come while the one before it is still waiting for the runtime. */
+let before = Promise.resolve();
 port.onMessage((request) => {
-  void answer(request).then(({ reply, transfer }) => {
+  before = before.then(async () => {
+    const { reply, transfer } = await answer(request);
     port.post(reply, transfer ?? []);
     if (request.kind === 'close') port.close();
   });

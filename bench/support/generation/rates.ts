@@ -22,7 +22,7 @@ export function rateOf(streams: readonly Arrivals[]): number {
   return (1000 * tokens) / (to - from);
 }
 
-/** The loop that no server can beat: a run of the graph, the likeliest token, the next run. One sequence. */
+/** A caller's own loop: a run of the graph, whose logits come to this thread, the likeliest token, the next run. One sequence. */
 export async function bareLoop(
   { session, model }: LoadedSubject,
   prompt: readonly number[],

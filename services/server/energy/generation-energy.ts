@@ -23,13 +23,15 @@ export class GenerationEnergy implements GenerationObserver {
     private readonly charged: (joules: number) => void,
   ) {}
 
-  stepBegins(): void {
+  stepBegins(at: number): void {
     // What was lost with its worker is nobody's.
     this.#ticket?.drop();
-    this.#ticket = this.ledger.begin();
+    this.#ticket = this.ledger.begin(at);
   }
 
   stepped(step: GenerationStep): void {
+    // A run of which nobody waits for anything is nobody's.
+    if (step.rows === 0) this.#ticket?.drop(step.execution.endedAt);
     const joules = this.#ticket?.settle(step.execution, step.rows);
     this.#ticket = undefined;
     if (joules === undefined) return;

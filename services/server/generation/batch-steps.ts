@@ -1,6 +1,7 @@
 import type { RowCopy } from '../../../libs/runtime/resident.js';
 import { CacheRows, type RowMove } from './cache/cache-rows.js';
-import type { ModelRun, RunInput, RunOutput } from './model-run.js';
+import type { ModelRun, RunShape } from './model-run.js';
+import type { DrawnToken, RelayedTokens, TokenMessage } from './sampling/relayed-tokens.js';
 import type { GenerationTask } from './task.js';
 
 export type StepKind = 'prefill' | 'decode';
@@ -9,12 +10,14 @@ export type StepKind = 'prefill' | 'decode';
 export interface Step {
   readonly kind: StepKind;
   readonly tasks: readonly GenerationTask[];
-  readonly input: RunInput;
+  readonly shape: RunShape;
+  /** What the worker is told of it. */
+  readonly message: TokenMessage;
 }
 
 /** What a step has drawn for a request, or why it could not. */
 export type Drawn = { readonly task: GenerationTask } & (
-  { readonly ms: number; readonly first: boolean } | { readonly error: unknown }
+  { readonly ms: number; readonly first: boolean } | { readonly error: string }
 );
 
 /**
@@ -70,6 +73,17 @@ export class BatchSteps {
     return decoding ? 'decode' : undefined;
   }
 
+  /**
+   * Whether the run behind one that was made can be asked for before that has been answered: a token of the same requests, as far as none is
+   * known to end and no prompt is to come between.
+   */
+  get foreseen(): boolean {
+    const { batch } = this.#rows;
+    return (
+      this.#last === 'decode' && this.#prefilling === undefined && batch.length > 0 && !batch.some(({ full }) => full)
+    );
+  }
+
   /** The run, as things are now; undefined where there is none any more. */
   make(kind: StepKind): Step | undefined {
     this.#last = kind;
@@ -81,15 +95,10 @@ export class BatchSteps {
     return this.#copies.splice(0);
   }
 
-  /** Draws from what the run came to; whose text has ended keeps its row until `sweep`. */
-  finish({ kind, tasks, input }: Step, output: RunOutput): Drawn[] {
-    if (kind === 'prefill') return this.#prefilled(tasks[0]!, input, output);
-    const drawn: Drawn[] = [];
-    for (const [index, task] of tasks.entries()) {
-      task.decoded(output.lengths[index]!);
-      if (!task.over) drawn.push(draw(task, output.logits[index]![0]!));
-    }
-    return drawn;
+  /** Hands out what the run came to; whose text has ended keeps its row until `sweep`. */
+  finish(step: Step, told: RelayedTokens): Drawn[] {
+    if (step.kind === 'prefill') return this.#prefilled(step, told);
+    return step.tasks.flatMap((task, index) => (task.over ? [] : [take(task, told.drawn[index]!)]));
   }
 
   /** Everybody is out, and the cache as new. */
@@ -105,39 +114,38 @@ export class BatchSteps {
     const ids = task.nextChunk(this.chunk);
     const last = task.position + ids.length === task.request.prompt.length;
     const wanted = task.scoresPrompt ? [...ids.keys()] : last || this.alwaysAsks ? [ids.length - 1] : [];
-    const input = {
-      ...{ row, ids: [ids], wanted },
+    const shape = {
+      ...{ row, tokens: ids.length, wanted },
       ...{ positions: [task.position], lengths: [task.lengths], budgets: [task.request.budget] },
     };
-    return { kind: 'prefill', tasks: [task], input };
+    return { kind: 'prefill', tasks: [task], shape, message: task.promptMessage(ids) };
   }
 
   #decode(): Step | undefined {
     const tasks = this.#rows.batch;
     if (tasks.length === 0) return undefined;
-    const input = {
-      row: this.#rows.first,
-      ids: tasks.map((task) => [task.lastToken]),
-      wanted: [0],
+    const shape = {
+      ...{ row: this.#rows.first, tokens: 1, wanted: [0] },
       positions: tasks.map((task) => task.position),
       lengths: tasks.map((task) => task.lengths),
       budgets: tasks.map((task) => task.request.budget),
     };
-    return { kind: 'decode', tasks, input };
+    for (const task of tasks) task.decodes();
+    return { kind: 'decode', tasks, shape, message: { kind: 'draw', requests: tasks.map(({ id }) => id) } };
   }
 
   #prefilled(
-    task: GenerationTask,
-    { ids: [ids] }: RunInput,
-    { lengths: [lengths], logits: [logits] }: RunOutput,
+    { tasks: [task], shape: { tokens } }: Step,
+    { lengths: [lengths], scored, drawn: [drawn] }: RelayedTokens,
   ): Drawn[] {
     const { row } = this.#prefilling!;
-    task.prefilled(ids!.length, lengths!, logits!);
-    if (task.prefixKey !== undefined && ids!.length === this.chunk) this.#rows.keep(row, ids!, lengths!);
-    if (task.over || task.position < task.request.prompt.length) return [];
+    const ids = task!.request.prompt.slice(task!.position, task!.position + tokens);
+    task!.prefilled(tokens, lengths!, scored);
+    if (task!.prefixKey !== undefined && tokens === this.chunk) this.#rows.keep(row, ids, lengths!);
+    if (task!.over || drawn === undefined) return [];
     this.#prefilling = undefined;
     this.#copy(this.#rows.join(row));
-    return [draw(task, logits!.at(-1)!)];
+    return [take(task!, drawn)];
   }
 
   #copy(move: RowMove | undefined): void {
@@ -145,10 +153,6 @@ export class BatchSteps {
   }
 }
 
-function draw(task: GenerationTask, logits: Float32Array): Drawn {
-  try {
-    return { task, ...task.draw(logits) };
-  } catch (error) {
-    return { task, error };
-  }
+function take(task: GenerationTask, drawn: DrawnToken): Drawn {
+  return { task, ...('error' in drawn ? drawn : task.drew(drawn)) };
 }

@@ -2,11 +2,11 @@ import { HeartwoodError, internal } from '../../../libs/errors/error.js';
 import { servedChunk } from '../../../libs/pruning/prompt/parameters.js';
 import type { ResidentMemory } from '../../../libs/runtime/resident.js';
 import type { Session } from '../../../libs/runtime/runtime.js';
-import { BatchSteps, type Drawn, type Step, type StepKind } from './batch-steps.js';
+import { BatchSteps, type Drawn, type StepKind } from './batch-steps.js';
 import { checkRequest, checkTokens, textToEncode } from './checked-request.js';
 import type { EngineLoad, GenerationEngine } from './engine.js';
 import type { GenerationEvent } from './event.js';
-import { ModelRun, type RunOutput } from './model-run.js';
+import { ModelRun, tokenRelay } from './model-run.js';
 import type { GenerationObserver } from './observer.js';
 import { observeBy } from './observers.js';
 import type { GenerationRequest, GenerationTerms, TokenRequest } from './request.js';
@@ -14,6 +14,8 @@ import type { GenerationModel } from './served-graph.js';
 import type { GenerationSettings } from './settings.js';
 import { GenerationTask } from './task.js';
 import { EventStream } from './text/event-stream.js';
+import { Turn } from './turn.js';
+import { Untold } from './untold.js';
 import type { Vocabulary } from './vocabulary.js';
 import { WaitingTasks } from './waiting-tasks.js';
 import { cancelled, tooLate, watchCaller } from './watch-caller.js';
@@ -28,9 +30,6 @@ export interface EngineParts {
   /** Told what an observer threw. */
   readonly report?: (error: unknown) => void;
 }
-
-/** Thrown to the runtime when a worker's turn comes and nobody waits for it any more. */
-const nothingToRun = new Error('nothing to run');
 
 /** A prompt that so many workers died of is not tried again. */
 const mostLosses = 2;
@@ -53,11 +52,15 @@ export async function openEngine(parts: EngineParts): Promise<GenerationEngine> 
       `the cache of one request of ${context} tokens takes ${rowBytes} bytes, expected at most the ${settings.generationCacheBytes} that caches may have`,
     );
   }
-  const memory = await run.allocate(rows, context);
+  const memory = await run.allocate(rows, context, tokenRelay);
   return new ContinuousEngine(parts, run, memory, rows, context);
 }
 
-/** Continuous batching (Yu et al. 2022, "Orca: a distributed serving system for transformer-based generative models"). */
+/**
+ * Continuous batching (Yu et al. 2022, "Orca: a distributed serving system for transformer-based generative models"). The worker draws the tokens
+ * itself, and while it is at a run over drawn tokens the next is asked for already, where it can be foreseen: so it goes on without a pause. Who ends
+ * meanwhile has left a row in that run, of which nobody is told.
+ */
 class ContinuousEngine implements GenerationEngine {
   readonly #waiting = new WaitingTasks();
   readonly #steps: BatchSteps;
@@ -65,11 +68,11 @@ class ContinuousEngine implements GenerationEngine {
   /** Prompts that are being encoded: aborted with why, when nobody waits for one any more. */
   readonly #encoding = new Set<AbortController>();
   readonly #release = new Map<GenerationTask, () => void>();
-  /** What the last run came to, and nobody has been told of yet: the next run does not wait for that. */
-  #untold: (() => void)[] = [];
-  /** Whose tokens have been drawn and not handed on. */
-  #undelivered: GenerationTask[] = [];
+  readonly #untold: Untold;
   #loop: Promise<void> | undefined;
+  /** When the last turn was answered. */
+  #answeredAt = 0;
+  #lastId = 0;
   #closed = false;
 
   constructor(
@@ -81,6 +84,7 @@ class ContinuousEngine implements GenerationEngine {
   ) {
     const { settings, model, observers = [], report = () => undefined } = parts;
     this.#observer = observeBy(observers, report);
+    this.#untold = new Untold(this.#observer, report);
     const staged = model.stages.length > 0;
     const chunk = staged ? (model.stageChunk ?? servedChunk) : settings.prefillChunk;
     // Token stages may drop what is not wanted and have to leave something; a convolution takes no image without pixels.
@@ -131,7 +135,7 @@ class ContinuousEngine implements GenerationEngine {
     const { model, vocabulary } = this.parts;
     const checked = checkRequest(request, model, this.context, vocabulary);
     const stream = new EventStream(() => this.#end(task, cancelled()), this.parts.settings.streamIntervalMs);
-    const task: GenerationTask = new GenerationTask(checked, vocabulary, terms, stream);
+    const task: GenerationTask = new GenerationTask(++this.#lastId, checked, vocabulary, terms, stream);
     this.#release.set(
       task,
       watchCaller(signal, task.deadline, (error) => this.#end(task, error)),
@@ -185,68 +189,84 @@ class ContinuousEngine implements GenerationEngine {
 
   async #work(): Promise<void> {
     try {
-      for (;;) {
-        this.#steps.sweep();
-        if (this.#steps.open && this.#waiting.length > 0) this.#steps.begin(this.#waiting.take()!);
-        const kind = this.#steps.next();
-        if (kind === undefined) break;
-        await this.#step(kind);
-      }
+      let turn = this.#ask();
+      while (turn !== undefined) turn = (await this.#take(turn)) ?? this.#ask();
     } catch (thrown) {
       this.#endAll(thrown instanceof HeartwoodError ? thrown : internal('the engine failed', thrown));
       this.#steps.sweep();
     } finally {
-      this.#tell();
+      this.#untold.tell();
     }
   }
 
-  async #step(kind: StepKind): Promise<void> {
-    const { session } = this.parts;
-    let begun: { step: Step; startedAt: number } | undefined;
-    let told = false;
+  /** One turn to its answer. @returns the turn that was asked for meanwhile */
+  async #take(turn: Turn): Promise<Turn | undefined> {
+    if (turn.step === undefined) this.#untold.tell();
+    await turn.given;
+    turn.begins();
+    const next = this.#ahead(turn);
+    // While the worker is at it.
+    this.#untold.tell();
+    if (turn.step !== undefined) this.#observer.stepBegins(Math.max(turn.givenAt, this.#answeredAt));
+    if (await this.#answered(turn)) return next;
+    // What was asked for behind a run that failed was for the same requests.
+    await next?.settled();
+    if (this.memory.lost) await this.#recover();
+    return undefined;
+  }
+
+  /** The turn behind one that is under way, where it is known whatever that comes to. */
+  #ahead({ step }: Turn): Turn | undefined {
+    if (step?.kind !== 'decode') return undefined;
+    // A row that was left lets a prompt in.
+    this.#steps.sweep();
+    const promptWaits = this.#steps.open && this.#waiting.length > 0;
+    return this.#steps.foreseen && !promptWaits ? this.#turn('decode', true) : undefined;
+  }
+
+  /** The next turn, as things are now; undefined where there is nothing to do. */
+  #ask(): Turn | undefined {
+    this.#steps.sweep();
+    if (this.#steps.open && this.#waiting.length > 0) this.#steps.begin(this.#waiting.take()!);
+    const kind = this.#steps.next();
+    return kind && this.#turn(kind, false);
+  }
+
+  #turn(kind: StepKind, ahead: boolean): Turn {
     const make = () => {
       // Who has gone since the turn was asked for costs nothing.
       this.#steps.sweep();
       const step = this.#steps.make(kind);
-      if (step === undefined) throw nothingToRun;
-      begun = { step, startedAt: performance.now() };
-      const run = this.run.run(step.input, this.#steps.takeCopies());
-      if (told) this.#observer.stepBegins();
-      return run;
+      return step && { step, run: this.run.relayed(step.shape, this.#steps.takeCopies(), step.message) };
     };
-    const turn = session.runLate(make, { memory: this.memory, priority: () => this.#priority() });
-    // While the worker is at it, if it was free.
-    this.#tell();
-    told = true;
-    if (begun) this.#observer.stepBegins();
+    return new Turn(this.parts.session, make, { memory: this.memory, priority: () => this.#priority(), ahead });
+  }
+
+  /** @returns whether it did not fail */
+  async #answered(turn: Turn): Promise<boolean> {
     try {
-      const { outputs, durationMs } = await turn;
-      const { step, startedAt } = begun!;
-      const output = this.run.read(outputs, step.input);
-      for (const drawn of this.#steps.finish(step, output)) this.#drawn(drawn);
-      const execution = { startedAt, endedAt: startedAt + durationMs, samples: step.tasks.length };
-      this.#untold.push(() => this.#tellStep(step, output, execution));
+      const answer = await turn.answer();
+      if (answer === undefined) return true;
+      const endedAt = performance.now();
+      const startedAt = Math.max(this.#answeredAt, endedAt - answer.durationMs);
+      this.#answeredAt = endedAt;
+      for (const drawn of this.#steps.finish(turn.step!, answer.told)) this.#drawn(drawn);
+      const step = turn.taken(answer, this.parts.model.stages.length, { startedAt, endedAt });
+      this.#untold.step(step, turn.tasks);
+      return true;
     } catch (thrown) {
-      if (thrown === nothingToRun) return;
-      if (begun) this.#observer.stepFailed();
-      if (this.memory.lost) await this.#recover(thrown);
-      else this.#failed(begun?.step.tasks ?? this.#steps.tasks, thrown);
+      if (turn.step !== undefined) this.#observer.stepFailed();
+      if (this.memory.lost) this.#lost(thrown);
+      else this.#failed(turn.step?.tasks ?? this.#steps.tasks, thrown);
+      return false;
     }
   }
 
   #drawn(drawn: Drawn): void {
     const { task } = drawn;
-    if ('error' in drawn) return this.#failed([task], drawn.error);
-    const { first, ms } = drawn;
-    this.#untold.push(() => (first ? this.#observer.firstToken(ms) : this.#observer.nextToken(ms)));
-    this.#undelivered.push(task);
+    if ('error' in drawn) return this.#failed([task], internal(drawn.error));
+    this.#untold.token(task, drawn);
     if (task.finished) this.#end(task);
-  }
-
-  /** Observers first: who reads a text to its end may ask at once what it has cost. */
-  #tell(): void {
-    for (const tell of this.#untold.splice(0)) tell();
-    for (const task of this.#undelivered.splice(0)) task.deliver();
   }
 
   #failed(tasks: readonly GenerationTask[], thrown: unknown): void {
@@ -254,11 +274,8 @@ class ContinuousEngine implements GenerationEngine {
     for (const task of tasks) this.#end(task, error);
   }
 
-  /**
-   * The worker has died, and the caches with it. Whose text had begun is told; a prompt that was being prefilled is begun again. Throws
-   * where there is no worker to be had.
-   */
-  async #recover(thrown: unknown): Promise<void> {
+  /** The worker has died, and the caches with it. Whose text had begun is told; a prompt that was being prefilled is begun again. */
+  #lost(thrown: unknown): void {
     const error = new HeartwoodError(
       'UNAVAILABLE',
       'the worker died with the cache of the request; it may be tried again',
@@ -268,14 +285,18 @@ class ContinuousEngine implements GenerationEngine {
     );
     for (const task of this.#steps.tasks) {
       if (task.over) continue;
-      if (task.lastToken < 0 && ++task.losses < mostLosses) this.#waiting.enterFirst(task);
+      if (!task.hasText && ++task.losses < mostLosses) this.#waiting.enterFirst(task);
       else this.#end(task, error);
     }
     this.#steps.clear();
-    this.#tell();
+    this.#untold.tell();
+  }
+
+  /** Throws where there is no worker to be had. */
+  async #recover(): Promise<void> {
     for (let attempt = 1; this.memory.lost; attempt++) {
       try {
-        this.memory = await this.run.allocate(this.rows, this.context);
+        this.memory = await this.run.allocate(this.rows, this.context, tokenRelay);
       } catch (again) {
         if (attempt === 3) throw again;
       }
@@ -285,27 +306,6 @@ class ContinuousEngine implements GenerationEngine {
   /** The most urgent of those that the next run is for. */
   #priority(): number {
     return this.#steps.tasks.reduce((least, { priority }) => Math.min(least, priority), Infinity);
-  }
-
-  #tellStep(
-    { kind, tasks, input }: Step,
-    output: RunOutput,
-    execution: { startedAt: number; endedAt: number; samples: number },
-  ): void {
-    const tokens = input.ids.reduce((sum, ids) => sum + ids.length, 0);
-    const cachedTokens = input.lengths.reduce((sum, lengths) => sum + (lengths[0] ?? 0), 0);
-    const kept = this.parts.model.stages.map((_, stage) =>
-      output.lengths.reduce((sum, after, row) => sum + after[stage + 1]! - input.lengths[row]![stage + 1]!, 0),
-    );
-    const step = { kind, rows: tasks.length, tokens, kept, cachedTokens, execution };
-    this.#observer.stepped(step);
-    for (const task of tasks) {
-      try {
-        task.stepped(step);
-      } catch (thrown) {
-        this.parts.report?.(thrown);
-      }
-    }
   }
 }
 

@@ -31,7 +31,7 @@ export interface GenerationEngine {
   prepare(request: GenerationRequest, signal: AbortSignal, terms?: GenerationTerms): Promise<TokenRequest>;
   /**
    * Takes up a request; its events follow as they come. A prompt that is text is encoded in place. Leaving the
-   * iteration, or the signal, cancels it, and its row is free within one token. Throws at once INVALID_ARGUMENT (naming the field; a prompt that does not fit the context, with both numbers),
+   * iteration, or the signal, cancels it, and its row is free within one token, or two where a run was asked for ahead. Throws at once INVALID_ARGUMENT (naming the field; a prompt that does not fit the context, with both numbers),
    * RESOURCE_EXHAUSTED (too many wait), UNAVAILABLE (closed). The iteration throws CANCELLED, DEADLINE_EXCEEDED, UNAVAILABLE (the worker
    * died with the request's cache; it may be tried again), INTERNAL.
    */

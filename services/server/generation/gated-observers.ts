@@ -7,7 +7,7 @@ export class GatedObservers {
 
   constructor(behind: readonly GenerationObserver[]) {
     this.observers = behind.map((observer) => ({
-      stepBegins: () => this.#open && observer.stepBegins?.(),
+      stepBegins: (at) => this.#open && observer.stepBegins?.(at),
       stepped: (step) => this.#open && observer.stepped?.(step),
       stepFailed: () => this.#open && observer.stepFailed?.(),
       firstToken: (ms) => this.#open && observer.firstToken?.(ms),

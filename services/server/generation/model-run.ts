@@ -1,14 +1,17 @@
+import type { RelaySource } from '../../../libs/runtime/relay.js';
 import type { ResidentBinding, ResidentMemory, ResidentSpec, RowCopy } from '../../../libs/runtime/resident.js';
 import type { Feeds, Into, LateRun, Session } from '../../../libs/runtime/runtime.js';
 import type { TensorValue } from '../../../libs/runtime/tensor.js';
 import type { RowMove } from './cache/cache-rows.js';
+import type { TokenMessage } from './sampling/relayed-tokens.js';
 import type { GenerationModel } from './served-graph.js';
+import { tokenIds, tokenRows } from './token-tensors.js';
 
 /** New tokens of one or of several requests whose rows lie next to each other; of several each has one. */
-export interface RunInput {
+export interface RunShape {
   readonly row: number;
-  /** [request][token]. */
-  readonly ids: readonly (readonly number[])[];
+  /** New tokens of each. */
+  readonly tokens: number;
   /** Position of each request's first new token. */
   readonly positions: readonly number[];
   /** Tokens that each cache group holds: [request][group]. */
@@ -17,6 +20,11 @@ export interface RunInput {
   readonly budgets: readonly number[];
   /** Indices of the tokens whose logits are asked for. */
   readonly wanted: readonly number[];
+}
+
+/** The same with the tokens, [request][token]. */
+export interface RunInput extends Omit<RunShape, 'tokens'> {
+  readonly ids: readonly (readonly number[])[];
 }
 
 export interface RunOutput {
@@ -31,6 +39,12 @@ interface CacheTensor {
   readonly present: string;
   readonly group: number;
 }
+
+/** Draws the tokens of a memory of `allocate` in the worker that has it. */
+export const tokenRelay: RelaySource = {
+  module: new URL('./sampling/token-relay.js', import.meta.url).href,
+  inputs: ['input_ids'],
+};
 
 /** Puts tokens into the feeds of a graph of libs/models/generation-graph.ts, whose caches are resident, and reads what it answers. */
 export class ModelRun {
@@ -54,8 +68,11 @@ export class ModelRun {
     });
   }
 
-  /** The caches: so many rows of so many tokens. Throws as the session's. */
-  allocate(rows: number, context: number): Promise<ResidentMemory> {
+  /**
+   * The caches: so many rows of so many tokens. Throws as the session's.
+   * @param relay what draws the tokens of `relayed` runs
+   */
+  allocate(rows: number, context: number, relay?: RelaySource): Promise<ResidentMemory> {
     const spec: ResidentSpec = Object.fromEntries(
       this.#caches.map(({ past }, index) => {
         const { heads, width } = this.model.caches[Math.floor(index / 2)]!;
@@ -67,7 +84,7 @@ export class ModelRun {
       inputs: Object.fromEntries(this.#caches.map(({ past }) => [past, past])),
       outputs: Object.fromEntries(this.#caches.map(({ past, present }) => [present, past])),
     };
-    return this.session.allocate(spec, bound);
+    return this.session.allocate(spec, bound, relay);
   }
 
   copyOf({ from, to, lengths }: RowMove): RowCopy {
@@ -75,23 +92,25 @@ export class ModelRun {
     return { from, to, axis: 2, counts };
   }
 
-  /** For a memory of `allocate`. */
-  run(input: RunInput, copies: readonly RowCopy[]): LateRun {
-    const { row, ids, wanted } = input;
+  /** For a memory of `allocate`; its logits come here. */
+  run({ ids, ...rest }: RunInput, copies: readonly RowCopy[]): LateRun {
     const batch = ids.length;
-    const feeds: Record<string, Feeds[string]> = {
-      input_ids: integers(ids),
-      positions: integers(ids.map((each, b) => each.map((_, i) => input.positions[b]! + i))),
-      wanted: integers(ids.map(() => wanted)),
-      cached: { type: 'int32', dims: [batch, this.groups], data: Int32Array.from(input.lengths.flat()) },
-    };
+    const shape = { ...rest, tokens: ids[0]!.length };
     const into: Record<string, Into[string]> = {
-      logits: this.#logits(batch, wanted.length),
+      logits: this.#logits(batch, shape.wanted.length),
       cached_after: { type: 'int32', dims: [batch, this.groups], data: new Int32Array(batch * this.groups) },
     };
-    if (this.model.stages.length > 0)
-      feeds['budget'] = { type: 'float32', dims: [batch, 1], data: Float32Array.from(input.budgets) };
-    return { feeds, into, rows: { first: row, count: batch }, copies, transfer: true };
+    return { ...this.#run(shape, copies), feeds: { input_ids: tokenIds(ids), ...this.#feeds(shape) }, into };
+  }
+
+  /** For a memory that was allocated with `tokenRelay`, which has the tokens and keeps the logits. */
+  relayed(shape: RunShape, copies: readonly RowCopy[], message: TokenMessage): LateRun {
+    const batch = shape.positions.length;
+    const into: Record<string, Into[string]> = {
+      logits: { type: 'float32', dims: [batch, shape.wanted.length, this.model.vocabulary] },
+      cached_after: { type: 'int32', dims: [batch, this.groups] },
+    };
+    return { ...this.#run(shape, copies), feeds: this.#feeds(shape), into, relay: message };
   }
 
   read(outputs: Readonly<Record<string, TensorValue>>, { ids, wanted }: RunInput): RunOutput {
@@ -104,7 +123,7 @@ export class ModelRun {
     };
     return {
       logits: ids.map((_, b) => wanted.map((_, k) => row(b, k))),
-      lengths: rowsOf(outputs['cached_after']!, ids.length, this.groups),
+      lengths: tokenRows(outputs['cached_after']!),
     };
   }
 
@@ -121,6 +140,22 @@ export class ModelRun {
     return output === undefined ? undefined : `output ${output}`;
   }
 
+  #run({ row, positions }: RunShape, copies: readonly RowCopy[]): Pick<LateRun, 'rows' | 'copies' | 'transfer'> {
+    return { rows: { first: row, count: positions.length }, copies, transfer: true };
+  }
+
+  #feeds({ tokens, positions, lengths, budgets, wanted }: RunShape): Record<string, Feeds[string]> {
+    const batch = positions.length;
+    const feeds: Record<string, Feeds[string]> = {
+      positions: tokenIds(positions.map((first) => Array.from({ length: tokens }, (_, i) => first + i))),
+      wanted: tokenIds(positions.map(() => wanted)),
+      cached: { type: 'int32', dims: [batch, this.groups], data: Int32Array.from(lengths.flat()) },
+    };
+    if (this.model.stages.length > 0)
+      feeds['budget'] = { type: 'float32', dims: [batch, 1], data: Float32Array.from(budgets) };
+    return feeds;
+  }
+
   #logits(batch: number, wanted: number): Into[string] {
     const count = batch * wanted * this.model.vocabulary;
     // The buffer is away where the last run failed, and too small where more is asked for than ever before.
@@ -131,17 +166,4 @@ export class ModelRun {
       data: new Float32Array(this.#buffer, 0, count),
     };
   }
-}
-
-function integers(rows: readonly (readonly number[])[]): TensorValue {
-  const width = rows[0]!.length;
-  const data = new BigInt64Array(rows.length * width);
-  let at = 0;
-  for (const row of rows) for (const value of row) data[at++] = BigInt(value);
-  return { type: 'int64', dims: [rows.length, width], data };
-}
-
-function rowsOf(tensor: TensorValue, rows: number, width: number): number[][] {
-  const data = tensor.data as Int32Array;
-  return Array.from({ length: rows }, (_, row) => [...data.slice(row * width, (row + 1) * width)]);
 }

@@ -6,15 +6,17 @@ import type { FinishReason, GenerationTiming, GenerationUsage } from './event.js
 export interface GenerationStep {
   /** prefill: a chunk of one request's prompt; decode: a token of every running request. */
   readonly kind: 'prefill' | 'decode';
-  /** Requests in it. */
+  /** Requests that it was for. */
   readonly rows: number;
   /** Tokens that went in. */
   readonly tokens: number;
+  /** Of those, how many were of requests that had ended when it began: it was asked for before that was known. */
+  readonly wasted: number;
   /** Of those, how many each token stage let on; of a decode run all of them. */
   readonly kept: readonly number[];
   /** Tokens whose caches were read, over all rows; what a decode step reads grows with it. */
   readonly cachedTokens: number;
-  /** Its time on the worker; `samples` are its rows. */
+  /** Its time on the worker; `samples` are its rows, those of nobody among them. */
   readonly execution: Execution;
 }
 
@@ -31,8 +33,8 @@ export interface GenerationRecord {
 
 /** Told of what an engine does, as it happens: metrics and meters hang on it. What it throws is reported, and costs its count alone. */
 export interface GenerationObserver {
-  /** A step's run has begun on the worker; one `stepped` or `stepFailed` follows before the next step. */
-  stepBegins?(): void;
+  /** A step's run has begun on the worker, at a time of performance.now(); one `stepped` or `stepFailed` follows before the next step. */
+  stepBegins?(at: number): void;
   stepped?(step: GenerationStep): void;
   stepFailed?(): void;
   /** Milliseconds from a request to its first token. */

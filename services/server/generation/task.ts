@@ -5,8 +5,7 @@ import type { CheckedRequest } from './checked-request.js';
 import type { EndEvent, FinishReason, GeneratedToken, GenerationUsage } from './event.js';
 import type { GenerationRecord } from './observer.js';
 import type { GenerationTerms } from './request.js';
-import { Sampler } from './sampling/sampler.js';
-import { logprobsOf } from './sampling/logprobs.js';
+import type { PromptMessage, SamplerTerms } from './sampling/relayed-tokens.js';
 import type { EventStream } from './text/event-stream.js';
 import { TextAssembly } from './text/text-assembly.js';
 import type { Vocabulary } from './vocabulary.js';
@@ -25,12 +24,10 @@ export class GenerationTask implements RowHolder {
   readonly deadline: number | undefined;
   /** Told of every step that it had a row in. */
   readonly stepped: NonNullable<GenerationTerms['stepped']>;
-  /** Tokens of each cache group. */
+  /** Tokens of each cache group, once the runs that were asked for are done. */
   lengths: readonly number[] = [];
-  /** Tokens that have gone through the model: the position of the next. */
+  /** Tokens that have gone through the model by then: the position of the next. */
   position = 0;
-  /** Drawn, and not yet gone through the model. */
-  lastToken = -1;
   /** Workers that died while the prompt was prefilled. */
   losses = 0;
   cachedTokens = 0;
@@ -47,10 +44,11 @@ export class GenerationTask implements RowHolder {
   /** Drawn, and not yet text: that waits until it is handed on, unless the text could end in it. */
   #unread: number[] = [];
   readonly #scored: GeneratedToken[] = [];
-  readonly #sampler: Sampler;
   readonly #assembly: TextAssembly;
 
+  /** @param id what the worker knows it by */
   constructor(
+    readonly id: number,
     readonly request: CheckedRequest,
     private readonly vocabulary: Vocabulary,
     { priority, deadline, stepped }: GenerationTerms,
@@ -59,13 +57,22 @@ export class GenerationTask implements RowHolder {
     this.priority = priority ?? defaultPriority;
     this.deadline = deadline;
     this.stepped = stepped ?? (() => undefined);
-    this.#sampler = new Sampler(request.sampling, request.seed, request.prompt, request.logprobs);
     this.#assembly = new TextAssembly(request.stop);
   }
 
   /** Whether nothing more is to be done for it. */
   get over(): boolean {
     return this.#ended !== undefined;
+  }
+
+  /** Whether a token of its text has come. */
+  get hasText(): boolean {
+    return this.#drawn > 0;
+  }
+
+  /** Whether nothing is to be drawn behind the runs that were asked for, whatever those come to. */
+  get full(): boolean {
+    return this.position - this.request.prompt.length + 1 >= this.request.maxTokens;
   }
 
   /** Whether the logits of the prompt's tokens are asked for. */
@@ -93,34 +100,42 @@ export class GenerationTask implements RowHolder {
     this.#scored.length = 0;
   }
 
-  /** Prompt tokens have gone through the model. @param logits of those that were wanted */
-  prefilled(count: number, lengths: readonly number[], logits: readonly Float32Array[]): void {
-    if (this.scoresPrompt) this.#score(logits);
+  /** What the worker is told of the prompt's next tokens. */
+  promptMessage(ids: readonly number[]): PromptMessage {
+    const { prompt, logprobs } = this.request;
+    const end = this.position + ids.length;
+    // The logits at each token are of the one behind it.
+    const scored = this.scoresPrompt ? { ids: prompt.slice(this.position + 1, end + 1), top: logprobs! } : undefined;
+    const sampler = end === prompt.length ? this.#sampler() : undefined;
+    return { kind: 'prompt', request: this.id, ids, scored, sampler };
+  }
+
+  /** Prompt tokens have gone through the model. @param scored those whose log-probabilities were asked for */
+  prefilled(count: number, lengths: readonly number[], scored: readonly GeneratedToken[]): void {
+    this.#scored.push(...scored);
     this.position += count;
     this.lengths = lengths;
     this.#kept = lengths.slice(1);
   }
 
-  /** Draws the next token. @returns milliseconds since the last, and whether it was the first */
-  draw(logits: Float32Array): { ms: number; first: boolean } {
+  /** The next token has been drawn. @returns milliseconds since the last, and whether it was the first */
+  drew(token: GeneratedToken): { ms: number; first: boolean } {
     const first = this.#firstToken === undefined;
     if (first && this.request.echo) this.#echo();
-    const token = this.#sampler.next(logits);
     const now = performance.now();
     this.#firstToken ??= now;
     const ms = now - (first ? this.#arrived : this.#lastDrawn);
     this.#lastDrawn = now;
-    this.lastToken = token.id;
     this.#drawn++;
     this.#tokens.push(token);
     this.#finish = this.#take(token.id);
     return { ms, first };
   }
 
-  /** A token has gone through the model. */
-  decoded(lengths: readonly number[]): void {
+  /** Its last token is to go through the model: no cache group drops it. */
+  decodes(): void {
     this.position++;
-    this.lengths = lengths;
+    this.lengths = this.lengths.map((length) => length + 1);
   }
 
   /** Whether the text has come to its end. */
@@ -186,13 +201,9 @@ export class GenerationTask implements RowHolder {
     this.#tokens = [{ id: first! }, ...this.#scored];
   }
 
-  /** The logits at each token are of the one behind it. */
-  #score(logits: readonly Float32Array[]): void {
-    const { prompt, logprobs } = this.request;
-    for (const [index, row] of logits.entries()) {
-      const id = prompt[this.position + index + 1];
-      if (id !== undefined) this.#scored.push(logprobsOf(row, id, logprobs!));
-    }
+  #sampler(): SamplerTerms {
+    const { sampling, seed, prompt, logprobs: top } = this.request;
+    return { sampling, seed, top, seen: sampling.repetitionPenalty === 1 ? [] : prompt };
   }
 
   #usage(): GenerationUsage {

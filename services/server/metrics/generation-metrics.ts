@@ -132,11 +132,11 @@ export class GenerationMetrics implements CatalogListener {
     return {
       firstToken: (ms) => this.#firstToken.observe(labels, ms / 1000),
       nextToken: (ms) => this.#interToken.observe(labels, ms / 1000),
-      stepped: ({ kind, rows, tokens, kept, execution }) => {
+      stepped: ({ kind, rows, tokens, wasted, kept, execution }) => {
         this.flops.inc({ ...labels }, flopsOf(tokens, kept));
-        this.#tokens.inc(phases[kind], tokens);
+        this.#tokens.inc(phases[kind], tokens - wasted);
         this.#compute.inc(phases[kind], Math.max(0, execution.endedAt - execution.startedAt) / 1000);
-        if (kind === 'decode') this.#rows.observe(labels, rows);
+        if (kind === 'decode' && rows > 0) this.#rows.observe(labels, rows);
       },
       ended: ({ finishReason, usage }) => {
         if (finishReason !== undefined) this.#finished.inc({ ...labels, reason: finishReason });
