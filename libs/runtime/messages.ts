@@ -36,7 +36,12 @@ export type WorkerRequest =
   | { readonly kind: 'backends' }
   | { readonly kind: 'free'; readonly memory: number }
   | { readonly kind: 'dispose'; readonly session: number }
-  | { readonly kind: 'close' };
+  | { readonly kind: 'close' }
+  /** The request before it is not wanted any more: where it has not begun it is answered with `withdrawn`. The one message without a reply. */
+  | { readonly kind: 'withdraw' };
+
+/** What is answered. */
+export type WorkerTask = Exclude<WorkerRequest, { kind: 'withdraw' }>;
 
 /** Tensors that stay in a worker, by name; the first axis are the rows. */
 export type ResidentSpec = Readonly<Record<string, { readonly type: NumericType; readonly dims: readonly number[] }>>;
@@ -100,4 +105,6 @@ export type WorkerReply =
     }
   | { readonly kind: 'backends'; readonly names: readonly string[] }
   | { readonly kind: 'done' }
+  /** To a run that was taken back before it had begun. */
+  | { readonly kind: 'withdrawn' }
   | { readonly kind: 'failed'; readonly message: string };

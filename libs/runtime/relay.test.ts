@@ -1,4 +1,7 @@
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { isolations } from './carrier.js';
 import { identityModel } from './fixture-model.js';
@@ -6,13 +9,16 @@ import type { RelaySource } from './relay.js';
 import type { ResidentMemory } from './resident.js';
 import { createRuntime, type LateRun, type Runtime, type Session } from './runtime.js';
 
-/** Feeds what the last run came to, and what it is told on top; tells the run's output, and how often it was asked. */
+/** Feeds what the last run came to, and what it is told on top; tells the run's output, and how often it was asked. A path is waited for. */
 const adding: RelaySource = {
   module: `data:text/javascript,${encodeURIComponent(`
+    import { existsSync } from 'node:fs';
     export function openRelay() {
       let last = 0, runs = 0;
       return {
-        before(add) {
+        before(told) {
+          while (typeof told === 'string' && !existsSync(told));
+          const add = Number(told) || 0;
           if (add < 0) throw new Error('expected something to add');
           return { x: { type: 'float32', dims: [1, 1], data: Float32Array.of(last + add) } };
         },
@@ -51,6 +57,30 @@ for (const isolation of isolations) {
       const { told } = await session.runLate(() => run(1), { memory: other });
       assert.deepEqual(told, { last: 1, runs: 1, add: 1 });
       await other.free();
+    });
+
+    test('a run that was handed over ahead is taken back as long as it has not begun', async () => {
+      const fresh = await session.allocate(held, undefined, adding);
+      const folder = mkdtempSync(join(tmpdir(), 'heartwood-relay-'));
+      const gate = join(folder, 'gate');
+      const [early, late] = [new AbortController(), new AbortController()];
+      const ahead = ({ signal }: AbortController) => ({ memory: fresh, ahead: true, signal });
+      const first = session.runLate(() => run(gate), { memory: fresh });
+      const withdrawn = assert.rejects(
+        session.runLate(() => run(10), ahead(early)),
+        { code: 'CANCELLED' },
+      );
+      early.abort();
+      writeFileSync(gate, '');
+      await first;
+      await withdrawn;
+      const second = session.runLate(() => run(gate), { memory: fresh });
+      const begun = session.runLate(() => run(100), ahead(late));
+      await second;
+      late.abort();
+      assert.deepEqual((await begun).told, { last: 100, runs: 3, add: 100 });
+      rmSync(folder, { recursive: true });
+      await fresh.free();
     });
 
     test('runs that were asked for ahead come one after the other, each behind what the one before came to', async () => {

@@ -171,6 +171,7 @@ export class Slot {
     return new WorkerQueue({
       entry: this.entry,
       farewell: { kind: 'close' },
+      withdrawal: { request: { kind: 'withdraw' }, isReply: ({ kind }) => kind === 'withdrawn' },
       label: 'runtime',
       isolation: this.isolation,
       limitMs: this.limitMs,

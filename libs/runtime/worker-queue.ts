@@ -26,7 +26,10 @@ export interface Answer<Reply> {
 }
 
 export interface SubmitOptions {
-  /** Rejects with CANCELLED when it aborts before the request's turn; a request that has begun runs to its end. */
+  /**
+   * Rejects with CANCELLED when it aborts before the request's turn, also where that was handed over ahead; a request that has begun runs to its
+   * end.
+   */
   readonly signal?: AbortSignal | undefined;
   /** Asked when a turn is given: the least goes first, and of equals the first that came. Default 0. */
   readonly priority?: (() => number) | undefined;
@@ -37,7 +40,15 @@ export interface SubmitOptions {
   readonly ahead?: boolean | undefined;
 }
 
-export interface WorkerOptions<Request> {
+/** How a worker is told that nobody wants what it has not begun. */
+export interface Withdrawal<Request, Reply> {
+  /** The message that says so; it has no reply of its own. */
+  readonly request: Request;
+  /** Whether a reply is that of a request that was taken back. */
+  isReply(reply: Reply): boolean;
+}
+
+export interface WorkerOptions<Request, Reply> {
   /** The worker's module: it answers every message with one message, and lets go of its port after `farewell`. */
   readonly entry: URL;
   /** The last request. */
@@ -49,6 +60,8 @@ export interface WorkerOptions<Request> {
   readonly quiet?: boolean;
   /** Milliseconds that a request may take, where the worker is a process: one that takes longer is killed. Default: any. */
   readonly limitMs?: number | undefined;
+  /** How a request that was handed over ahead is taken back. Default: it is not, and runs. */
+  readonly withdrawal?: Withdrawal<Request, Reply>;
   /** Told once, when the worker is gone without having been closed. */
   readonly onLost?: (reason: string) => void;
 }
@@ -69,7 +82,7 @@ export class WorkerQueue<Request, Reply> {
   #late: NodeJS.Timeout | undefined;
   #closing = false;
 
-  constructor(private readonly options: WorkerOptions<Request>) {
+  constructor(private readonly options: WorkerOptions<Request, Reply>) {
     const { entry, label, isolation = 'thread', quiet = false } = options;
     let exited = (): void => undefined;
     this.#exited = new Promise((resolve) => (exited = resolve));
@@ -111,7 +124,7 @@ export class WorkerQueue<Request, Reply> {
       if (signal?.aborted) return reject(cancelled());
       const abort = (): void => {
         const index = this.#queue.indexOf(job);
-        if (index < 0) return;
+        if (index < 0) return this.#withdraw();
         this.#queue.splice(index, 1);
         reject(cancelled());
       };
@@ -166,13 +179,13 @@ export class WorkerQueue<Request, Reply> {
     while (!this.#lost && (this.#given.length === 0 || this.#goesAhead())) {
       const job = this.#take();
       if (job === undefined) break;
-      job.started();
       try {
         const { request, transfer } = job.prepare();
         this.#carrier.post(request, transfer);
         this.#given.push(job);
         if (this.#given.length === 1) this.#begin();
       } catch (thrown) {
+        job.started();
         job.reject(thrown);
       }
     }
@@ -187,8 +200,15 @@ export class WorkerQueue<Request, Reply> {
 
   /** The first of those that were given is under way. */
   #begin(): void {
+    this.#given[0]!.started();
     this.#startedAt = performance.now();
     this.#watch();
+  }
+
+  /** What was handed over ahead: its answer says whether it had begun. */
+  #withdraw(): void {
+    const { withdrawal } = this.options;
+    if (withdrawal) this.#carrier.post(withdrawal.request, []);
   }
 
   /** A thread cannot be ended in the middle of a run, and is left to it. */
@@ -219,7 +239,8 @@ export class WorkerQueue<Request, Reply> {
     const queuedMs = job ? this.#startedAt - job.queuedAt : 0;
     if (this.#given.length > 0) this.#begin();
     this.#next();
-    job?.resolve({ reply, queuedMs });
+    if (this.options.withdrawal?.isReply(reply)) job?.reject(cancelled());
+    else job?.resolve({ reply, queuedMs });
   }
 
   #lose(reason: string): void {

@@ -1,8 +1,16 @@
 /** Entry of a worker, thread or process: holds ONNX Runtime sessions and answers one request at a time (a run blocks its thread). */
+import { setImmediate as immediate } from 'node:timers/promises';
 import { env, InferenceSession, listSupportedBackends, Tensor } from 'onnxruntime-node';
 import { IN_PLACE } from '../onnx/ops/sequence.js';
 import { hostPort } from './host-port.js';
-import type { OutputTensor, SessionSettings, ViewReference, WorkerReply, WorkerRequest } from './messages.js';
+import type {
+  OutputTensor,
+  SessionSettings,
+  ViewReference,
+  WorkerReply,
+  WorkerRequest,
+  WorkerTask,
+} from './messages.js';
 import { providers } from './providers/index.js';
 import type { RelayModule } from './relay.js';
 import { release } from './release.js';
@@ -200,7 +208,12 @@ async function dispose(id: number): Promise<void> {
   await held?.session.release();
 }
 
-async function answer(request: WorkerRequest): Promise<{ reply: WorkerReply; transfer?: ArrayBuffer[] }> {
+interface Answer {
+  readonly reply: WorkerReply;
+  readonly transfer?: ArrayBuffer[];
+}
+
+async function answer(request: WorkerTask): Promise<Answer> {
   try {
     switch (request.kind) {
       case 'load':
@@ -228,12 +241,28 @@ async function answer(request: WorkerRequest): Promise<{ reply: WorkerReply; tra
 }
 
 const port = hostPort<WorkerRequest, WorkerReply>();
-/** A request may come while the one before it is still waiting for the runtime. */
-let before = Promise.resolve();
+/** Requests that have not begun. */
+const waiting: { readonly request: WorkerTask; withdrawn: boolean }[] = [];
+let working = false;
 port.onMessage((request) => {
-  before = before.then(async () => {
-    const { reply, transfer } = await answer(request);
+  if (request.kind === 'withdraw') {
+    const last = waiting.at(-1);
+    if (last) last.withdrawn = true;
+    return;
+  }
+  waiting.push({ request, withdrawn: false });
+  if (!working) void work();
+});
+
+async function work(): Promise<void> {
+  working = true;
+  while (waiting.length > 0) {
+    // A run blocks the thread, so that what came meanwhile comes all at once: also that the next is not wanted any more.
+    await immediate();
+    const { request, withdrawn } = waiting.shift()!;
+    const { reply, transfer }: Answer = withdrawn ? { reply: { kind: 'withdrawn' } } : await answer(request);
     port.post(reply, transfer ?? []);
     if (request.kind === 'close') port.close();
-  });
-});
+  }
+  working = false;
+}

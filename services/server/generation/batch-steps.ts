@@ -13,6 +13,8 @@ export interface Step {
   readonly shape: RunShape;
   /** What the worker is told of it. */
   readonly message: TokenMessage;
+  /** Moves between rows that have to be made before it. */
+  readonly copies: readonly RowCopy[];
 }
 
 /** What a step has drawn for a request, or why it could not. */
@@ -90,9 +92,10 @@ export class BatchSteps {
     return kind === 'prefill' ? this.#prefill() : this.#decode();
   }
 
-  /** Moves between rows that have to be made before the next run. */
-  takeCopies(): readonly RowCopy[] {
-    return this.#copies.splice(0);
+  /** A step of drawn tokens, the last that was made, was not run: all is as it was before. */
+  unmake({ tasks, copies }: Step): void {
+    for (const task of tasks) task.undecodes();
+    this.#copies.unshift(...copies);
   }
 
   /** Hands out what the run came to; whose text has ended keeps its row until `sweep`. */
@@ -118,7 +121,7 @@ export class BatchSteps {
       ...{ row, tokens: ids.length, wanted },
       ...{ positions: [task.position], lengths: [task.lengths], budgets: [task.request.budget] },
     };
-    return { kind: 'prefill', tasks: [task], shape, message: task.promptMessage(ids) };
+    return { kind: 'prefill', tasks: [task], shape, message: task.promptMessage(ids), copies: this.#takeCopies() };
   }
 
   #decode(): Step | undefined {
@@ -131,7 +134,8 @@ export class BatchSteps {
       budgets: tasks.map((task) => task.request.budget),
     };
     for (const task of tasks) task.decodes();
-    return { kind: 'decode', tasks, shape, message: { kind: 'draw', requests: tasks.map(({ id }) => id) } };
+    const message = { kind: 'draw', requests: tasks.map(({ id }) => id) } as const;
+    return { kind: 'decode', tasks, shape, message, copies: this.#takeCopies() };
   }
 
   #prefilled(
@@ -146,6 +150,10 @@ export class BatchSteps {
     this.#prefilling = undefined;
     this.#copy(this.#rows.join(row));
     return [take(task!, drawn)];
+  }
+
+  #takeCopies(): readonly RowCopy[] {
+    return this.#copies.splice(0);
   }
 
   #copy(move: RowMove | undefined): void {

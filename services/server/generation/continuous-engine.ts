@@ -70,6 +70,8 @@ class ContinuousEngine implements GenerationEngine {
   readonly #release = new Map<GenerationTask, () => void>();
   readonly #untold: Untold;
   #loop: Promise<void> | undefined;
+  /** The turn that was asked for behind the one that is under way. */
+  #next: Turn | undefined;
   /** When the last turn was answered. */
   #answeredAt = 0;
   #lastId = 0;
@@ -141,6 +143,8 @@ class ContinuousEngine implements GenerationEngine {
       watchCaller(signal, task.deadline, (error) => this.#end(task, error)),
     );
     this.#waiting.enter(task);
+    // Its prompt comes first.
+    if (this.#steps.open) this.#next?.withdraw();
     this.#wake();
     return task.stream;
   }
@@ -171,7 +175,11 @@ class ContinuousEngine implements GenerationEngine {
     this.#waiting.remove(task);
     this.#release.get(task)?.();
     this.#release.delete(task);
-    if (error) task.fail(error);
+    if (error) {
+      task.fail(error);
+      // Its row would be in it.
+      this.#next?.withdraw();
+    }
     this.#observer.ended(task.record(error?.code ?? 'OK'));
   }
 
@@ -204,20 +212,22 @@ class ContinuousEngine implements GenerationEngine {
     if (turn.step === undefined) this.#untold.tell();
     await turn.given;
     turn.begins();
-    const next = this.#ahead(turn);
+    const next = (this.#next = this.#ahead(turn));
     // While the worker is at it.
     this.#untold.tell();
     if (turn.step !== undefined) this.#observer.stepBegins(Math.max(turn.givenAt, this.#answeredAt));
-    if (await this.#answered(turn)) return next;
+    const whole = await this.#answered(turn);
+    this.#next = undefined;
+    if (whole) return next;
     // What was asked for behind a run that failed was for the same requests.
-    await next?.settled();
+    if (await next?.settled()) this.#steps.unmake(next!.step!);
     if (this.memory.lost) await this.#recover();
     return undefined;
   }
 
   /** The turn behind one that is under way, where it is known whatever that comes to. */
-  #ahead({ step }: Turn): Turn | undefined {
-    if (step?.kind !== 'decode') return undefined;
+  #ahead({ step, withdrawn }: Turn): Turn | undefined {
+    if (step?.kind !== 'decode' || withdrawn) return undefined;
     // A row that was left lets a prompt in.
     this.#steps.sweep();
     const promptWaits = this.#steps.open && this.#waiting.length > 0;
@@ -237,7 +247,7 @@ class ContinuousEngine implements GenerationEngine {
       // Who has gone since the turn was asked for costs nothing.
       this.#steps.sweep();
       const step = this.#steps.make(kind);
-      return step && { step, run: this.run.relayed(step.shape, this.#steps.takeCopies(), step.message) };
+      return step && { step, run: this.run.relayed(step.shape, step.copies, step.message) };
     };
     return new Turn(this.parts.session, make, { memory: this.memory, priority: () => this.#priority(), ahead });
   }
@@ -246,7 +256,10 @@ class ContinuousEngine implements GenerationEngine {
   async #answered(turn: Turn): Promise<boolean> {
     try {
       const answer = await turn.answer();
-      if (answer === undefined) return true;
+      if (answer === undefined) {
+        this.#notRun(turn);
+        return true;
+      }
       const endedAt = performance.now();
       const startedAt = Math.max(this.#answeredAt, endedAt - answer.durationMs);
       this.#answeredAt = endedAt;
@@ -260,6 +273,12 @@ class ContinuousEngine implements GenerationEngine {
       else this.#failed(turn.step?.tasks ?? this.#steps.tasks, thrown);
       return false;
     }
+  }
+
+  #notRun({ step }: Turn): void {
+    if (step === undefined) return;
+    this.#observer.stepFailed();
+    this.#steps.unmake(step);
   }
 
   #drawn(drawn: Drawn): void {

@@ -138,6 +138,12 @@ export class GenerationTask implements RowHolder {
     this.lengths = this.lengths.map((length) => length + 1);
   }
 
+  /** The run that it was to go through was not run. */
+  undecodes(): void {
+    this.position--;
+    this.lengths = this.lengths.map((length) => length - 1);
+  }
+
   /** Whether the text has come to its end. */
   get finished(): boolean {
     return this.#finish !== undefined;

@@ -1,3 +1,4 @@
+import { HeartwoodError } from '../../../libs/errors/error.js';
 import type { ResidentMemory } from '../../../libs/runtime/resident.js';
 import type { LateRun, Session } from '../../../libs/runtime/runtime.js';
 import type { Step } from './batch-steps.js';
@@ -30,7 +31,7 @@ const nothingToRun = new Error('nothing to run');
 
 /** One turn of the worker, from being asked for: its step is made when it is given. */
 export class Turn {
-  /** Undefined until it is given, and for good where there was nothing to run. */
+  /** Undefined until it is given, and for good where there was nothing to run; where it was taken back that is never run. */
   step: Step | undefined;
   /** On the clock of performance.now(). */
   givenAt = Infinity;
@@ -39,6 +40,7 @@ export class Turn {
   /** When the worker has it, or never will. */
   readonly given: Promise<void>;
   readonly #answer: Promise<TurnAnswer | undefined>;
+  readonly #withdrawal = new AbortController();
 
   /** @param make undefined: there is nothing to run any more */
   constructor(session: Session, make: () => MadeStep | undefined, terms: TurnTerms) {
@@ -52,14 +54,23 @@ export class Turn {
       given();
       return made.run;
     };
-    this.#answer = session.runLate(late, terms).then(
+    this.#answer = session.runLate(late, { ...terms, signal: this.#withdrawal.signal }).then(
       ({ told, durationMs }) => ({ told: told as RelayedTokens, durationMs }),
       (thrown: unknown) => {
-        if (thrown === nothingToRun) return undefined;
+        if (thrown === nothingToRun || (this.withdrawn && isCancelled(thrown))) return undefined;
         throw thrown;
       },
     );
     this.#answer.finally(given).catch(() => undefined);
+  }
+
+  /** Nobody wants it as it is any more: it is not run, unless it has begun. */
+  withdraw(): void {
+    this.#withdrawal.abort();
+  }
+
+  get withdrawn(): boolean {
+    return this.#withdrawal.signal.aborted;
   }
 
   /** It is the first of those that are not answered. */
@@ -88,8 +99,16 @@ export class Turn {
     };
   }
 
-  /** When it is over, whatever it came to. */
-  async settled(): Promise<void> {
-    await this.#answer.catch(() => undefined);
+  /** When it is over, whatever it came to. @returns whether it was made and not run */
+  async settled(): Promise<boolean> {
+    const nothingRun = await this.#answer.then(
+      (answer) => answer === undefined,
+      () => false,
+    );
+    return nothingRun && this.step !== undefined;
   }
+}
+
+function isCancelled(thrown: unknown): boolean {
+  return thrown instanceof HeartwoodError && thrown.code === 'CANCELLED';
 }
