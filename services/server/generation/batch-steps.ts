@@ -121,7 +121,8 @@ export class BatchSteps {
       ...{ row, tokens: ids.length, wanted },
       ...{ positions: [task.position], lengths: [task.lengths], budgets: [task.request.budget] },
     };
-    return { kind: 'prefill', tasks: [task], shape, message: task.promptMessage(ids), copies: this.#takeCopies() };
+    const message = task.promptMessage(ids, idsOf(this.#rows.batch));
+    return { kind: 'prefill', tasks: [task], shape, message, copies: this.#takeCopies() };
   }
 
   #decode(): Step | undefined {
@@ -134,7 +135,7 @@ export class BatchSteps {
       budgets: tasks.map((task) => task.request.budget),
     };
     for (const task of tasks) task.decodes();
-    const message = { kind: 'draw', requests: tasks.map(({ id }) => id) } as const;
+    const message = { kind: 'draw', requests: idsOf(tasks) } as const;
     return { kind: 'decode', tasks, shape, message, copies: this.#takeCopies() };
   }
 
@@ -159,6 +160,10 @@ export class BatchSteps {
   #copy(move: RowMove | undefined): void {
     if (move) this.#copies.push(this.run.copyOf(move));
   }
+}
+
+function idsOf(tasks: readonly GenerationTask[]): readonly number[] {
+  return tasks.map(({ id }) => id);
 }
 
 function take(task: GenerationTask, drawn: DrawnToken): Drawn {

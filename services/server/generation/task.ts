@@ -100,14 +100,14 @@ export class GenerationTask implements RowHolder {
     this.#scored.length = 0;
   }
 
-  /** What the worker is told of the prompt's next tokens. */
-  promptMessage(ids: readonly number[]): PromptMessage {
+  /** What the worker is told of the prompt's next tokens. @param decoding the requests that decode at the time */
+  promptMessage(ids: readonly number[], decoding: readonly number[]): PromptMessage {
     const { prompt, logprobs } = this.request;
     const end = this.position + ids.length;
     // The logits at each token are of the one behind it.
     const scored = this.scoresPrompt ? { ids: prompt.slice(this.position + 1, end + 1), top: logprobs! } : undefined;
     const sampler = end === prompt.length ? this.#sampler() : undefined;
-    return { kind: 'prompt', request: this.id, ids, scored, sampler };
+    return { kind: 'prompt', request: this.id, ids, scored, sampler, decoding };
   }
 
   /** Prompt tokens have gone through the model. @param scored those whose log-probabilities were asked for */

@@ -22,6 +22,8 @@ export interface PromptMessage {
   readonly scored?: { readonly ids: readonly number[]; readonly top: number } | undefined;
   /** With the last of it: the first token is drawn. */
   readonly sampler?: SamplerTerms | undefined;
+  /** The requests that decode: whoever else a token was drawn for has ended. */
+  readonly decoding: readonly number[];
 }
 
 /** The token that was drawn last for each of these requests goes through the model, and the next is drawn. */

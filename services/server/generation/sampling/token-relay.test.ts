@@ -30,7 +30,7 @@ const terms = (seed: number, change: Partial<SamplerTerms> = {}): SamplerTerms =
   return { sampling: sampled, seed, top: 2, seen: [1, 2, 3], ...change };
 };
 const prompt = (request: number, change: Partial<PromptMessage> = {}): PromptMessage => {
-  return { kind: 'prompt', request, ids: [1, 2, 3], ...change };
+  return { kind: 'prompt', request, ids: [1, 2, 3], decoding: [], ...change };
 };
 
 test('each request draws as its sampler alone, and the next run is fed what was drawn', () => {
@@ -38,7 +38,7 @@ test('each request draws as its sampler alone, and the next run is fed what was 
   const alone = [8, 9].map((seed) => new Sampler(sampled, seed, [1, 2, 3], 2));
   const drawn = alone.map((sampler, index) => {
     const logits = row();
-    const first = run(prompt(index, { sampler: terms(8 + index) }), [logits]);
+    const first = run(prompt(index, { sampler: terms(8 + index), decoding: [0] }), [logits]);
     assert.deepEqual(
       [first.ids, first.dims],
       [
@@ -83,7 +83,7 @@ test('nothing is drawn before the end of a prompt, whose own tokens have their l
 test('logits that are no numbers are an error of their request alone', () => {
   const run = relayed();
   const likeliest = { sampler: terms(1, { sampling: greedy, top: undefined, seen: [] }) };
-  for (const request of [1, 2]) run(prompt(request, likeliest), [row()]);
+  for (const request of [1, 2]) run(prompt(request, { ...likeliest, decoding: [1] }), [row()]);
   const nothing = new Float32Array(vocabulary).fill(NaN);
   const [one, other] = [Float32Array.from(row(), (_, id) => (id === 11 ? 9 : 0)), row()];
   const { drawn } = run({ kind: 'draw', requests: [1, 2] }, [one, nothing], 2);
@@ -95,9 +95,19 @@ test('logits that are no numbers are an error of their request alone', () => {
 
 test('who is in a run no more is forgotten', () => {
   const run = relayed();
-  for (const request of [1, 2]) run(prompt(request, { sampler: terms(request) }), [row()]);
+  for (const request of [1, 2]) run(prompt(request, { sampler: terms(request), decoding: [1] }), [row()]);
   run({ kind: 'draw', requests: [2] }, [row()]);
   const { drawn } = run({ kind: 'draw', requests: [1, 2] }, [row(), row()], 2);
   assert.deepEqual(drawn[0], { error: 'nothing was drawn for the request before' });
   assert.ok('id' in drawn[1]!);
+});
+
+test('a text of one token is forgotten with the prompt of the next, though no run over drawn tokens follows', () => {
+  const run = relayed();
+  for (const request of [1, 2, 3]) run(prompt(request, { sampler: terms(request), decoding: [1] }), [row()]);
+  const { drawn } = run({ kind: 'draw', requests: [1, 2, 3] }, [row(), row(), row()], 3);
+  assert.deepEqual(
+    drawn.map((each) => 'id' in each),
+    [true, false, true],
+  );
 });

@@ -7,7 +7,7 @@ import type { Relay } from '../../../../libs/runtime/relay.js';
 import type { TensorValue } from '../../../../libs/runtime/tensor.js';
 import { tokenIds, tokenRows } from '../token-tensors.js';
 import { logprobsOf } from './logprobs.js';
-import type { DrawnToken, RelayedTokens, SamplerTerms, TokenMessage } from './relayed-tokens.js';
+import type { DrawnToken, PromptMessage, RelayedTokens, SamplerTerms, TokenMessage } from './relayed-tokens.js';
 import { Sampler } from './sampler.js';
 
 interface Drawing {
@@ -33,11 +33,11 @@ class TokenRelay implements Relay {
     const logits = rowsOf(outputs['logits']!);
     const lengths = tokenRows(outputs['cached_after']!);
     if (message.kind === 'draw') return { lengths, drawn: this.#draw(message.requests, logits), scored: [] };
-    const { request, scored, sampler } = message;
+    const { scored, sampler } = message;
     const top = scored?.top ?? 0;
     // Before anything is drawn, which changes logits.
     const known = (scored?.ids ?? []).map((id, index) => logprobsOf(logits[index]!, id, top));
-    return { lengths, drawn: sampler ? [this.#first(request, sampler, logits.at(-1)!)] : [], scored: known };
+    return { lengths, drawn: sampler ? [this.#first(message, sampler, logits.at(-1)!)] : [], scored: known };
   }
 
   #ids(message: TokenMessage): readonly (readonly number[])[] {
@@ -49,7 +49,13 @@ class TokenRelay implements Relay {
     });
   }
 
-  #first(request: number, { sampling, seed, seen, top }: SamplerTerms, logits: Float32Array): DrawnToken {
+  #first(
+    { request, decoding }: PromptMessage,
+    { sampling, seed, seen, top }: SamplerTerms,
+    logits: Float32Array,
+  ): DrawnToken {
+    // Texts of one token come to no run over drawn ones.
+    this.#keep(decoding);
     const sampler = new Sampler(sampling, seed, seen, top);
     const last = drawn(sampler, logits);
     this.#drawing.set(request, { sampler, last });
@@ -58,13 +64,18 @@ class TokenRelay implements Relay {
 
   /** Every request that decodes is in every such run: who is not has ended. */
   #draw(requests: readonly number[], logits: readonly Float32Array[]): readonly DrawnToken[] {
-    for (const known of this.#drawing.keys()) if (!requests.includes(known)) this.#drawing.delete(known);
+    this.#keep(requests);
     return requests.map((request, index) => {
       const drawing = this.#drawing.get(request);
       if (drawing === undefined) return { error: 'nothing was drawn for the request before' };
       if ('id' in drawing.last) drawing.last = drawn(drawing.sampler, logits[index]!);
       return drawing.last;
     });
+  }
+
+  /** Whoever else is known has ended. */
+  #keep(requests: readonly number[]): void {
+    for (const known of this.#drawing.keys()) if (!requests.includes(known)) this.#drawing.delete(known);
   }
 }
 
